@@ -9,7 +9,8 @@ server). All three take the same requests and, greedy on the same model, give th
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from curation.schema import Message, canonical_json, content_id
 
@@ -37,7 +38,7 @@ class Request(NamedTuple):
 
     def key(self, model: str) -> str:
         """Journal key: what is asked, of which model (`engine.identity()`). Sample indices are not part of it."""
-        return content_id(model, self.prompt_id, self.messages, self.tools, asdict(self.sampling))
+        return content_id(model, self.prompt_id, list(self.messages), self.tools, _settings(self.sampling))
 
 
 class Reply(NamedTuple):
@@ -85,6 +86,11 @@ def sample_seed(seed: int, prompt_id: str, sample: int) -> int:
 
 
 def sampling_json(sampling: Sampling, prompt_id: str, sample: int) -> str:
-    """The `sampling` column: settings, sample index and the sample's own seed."""
-    record: dict[str, Any] = {**asdict(sampling), "sample": sample, "seed": sample_seed(sampling.seed, prompt_id, sample)}
-    return canonical_json({**record, "run_seed": sampling.seed})
+    """The `sampling` column: settings, sample index and the sample's own seed, as canonical JSON."""
+    seed = sample_seed(sampling.seed, prompt_id, sample)
+    return f'{{"sample":{sample},"sample_seed":{seed},{_settings(sampling)[1:]}'
+
+
+@lru_cache(maxsize=64)
+def _settings(sampling: Sampling) -> str:
+    return canonical_json(asdict(sampling))
