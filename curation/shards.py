@@ -77,7 +77,7 @@ class ShardSet:
                 "reasons": _counts(dropped["reason"]),
             }  # fmt: skip
         commit = Commit(
-            shard, file, sha256_bytes(data), len(data), rows.num_rows, content_id(str(rows.schema)), input_sha, gone,
+            shard, file, sha256_bytes(data), len(data), rows.num_rows, schema_sha(data), input_sha, gone,
             dict(sorted((counters or {}).items())),
         )  # fmt: skip
         record = canonical_json(asdict(commit)).encode()
@@ -159,7 +159,7 @@ class ShardSet:
         """One shard, checked against its record. Raises StorageError."""
         table = self._verified(commit.file, commit.sha256)
         if table.num_rows != commit.rows or content_id(str(table.schema)) != commit.schema_sha:
-            raise _damaged(self.path / commit.file, "other rows or columns than its record says")
+            raise _damaged(self.path / "commits" / f"{commit.shard}.json", "other rows or columns than are in the file")
         return table
 
     def read_drops(self, commit: Commit) -> pa.Table:
@@ -185,14 +185,22 @@ class ShardSet:
 
 
 def parquet_bytes(rows: pa.Table) -> bytes:
-    """A table as Parquet: the same table gives the same bytes (pinned options, no metadata of ours)."""
+    """A table as Parquet: the same rows give the same bytes (pinned options, no metadata of ours).
+
+    The Arrow schema is left out: it differs between a table just made and the same table read back.
+    """
     sink = io.BytesIO()
     pq.write_table(
         rows.replace_schema_metadata(None), sink, compression="zstd", compression_level=1, version="2.6",
-        write_page_checksum=True, write_page_index=True, row_group_size=65536, store_schema=True,
+        write_page_checksum=True, write_page_index=True, row_group_size=65536, store_schema=False,
         use_dictionary=True, data_page_version="1.0",
     )  # fmt: skip
     return sink.getvalue()
+
+
+def schema_sha(data: bytes) -> str:
+    """Hash of a Parquet file's columns and types, as they are read back (list items are renamed on the way)."""
+    return content_id(str(pq.read_schema(io.BytesIO(data))))
 
 
 def is_shard_set(path: Path) -> bool:

@@ -104,7 +104,8 @@ def _show(words: list[str]) -> int:
 
     parser = OneLineParser(prog="thresher show", description=COMMANDS["show"])
     parser.add_argument("path", metavar="SHARDS|RUN", help="a shard set, a run folder or a data file")
-    return _print(show(parser.parse_args(words).path))
+    print(show(parser.parse_args(words).path))
+    return 0
 
 
 def _trace(words: list[str]) -> int:
@@ -114,13 +115,7 @@ def _trace(words: list[str]) -> int:
     parser.add_argument("what", metavar="CHECKPOINT|ROW_ID", help="a checkpoint folder, or (the start of) a row id")
     parser.add_argument("--run", metavar="DIR", help="the run folder to look in")
     given = parser.parse_args(words)
-    return _print(trace(given.what, given.run))
-
-
-def _print(what: object) -> int:
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(what)
+    print(trace(given.what, given.run))
     return 0
 
 

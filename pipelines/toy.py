@@ -37,7 +37,7 @@ class ToyRecipe:
     layers: int = 3
     heads: int = 2
     context: int = 256  # positions
-    base_steps: int = 200
+    base_steps: int = 230
     teacher_steps: int = 260
     batch: int = 128  # rows per step
     learning_rate: float = 3e-3
