@@ -50,6 +50,21 @@ def encode_chats(
     return encoded
 
 
+def encode_prompts(
+    tokenizer: Any, conversations: Sequence[Sequence[Message]], tools: Sequence[str | None]
+) -> list[list[int] | str]:
+    """Ids of every conversation with the generation prompt, or why it has none: one refused row spoils no batch."""
+    try:
+        return list(encode_chats(tokenizer, conversations, tools, add_generation_prompt=True))
+    except InputError as e:
+        if not tokenizer.chat_template:
+            raise
+        if len(conversations) == 1:
+            return [str(e)]
+    pairs = zip(conversations, tools, strict=True)
+    return [found for c, t in pairs for found in encode_prompts(tokenizer, [c], [t])]
+
+
 def encode_turns(tokenizer: Any, messages: Sequence[Message], tools: str | None = None) -> tuple[list[int], list[bool]]:
     """Ids of a whole conversation and which of them the assistant is taught.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from curation.chat import encode_chats
+from curation.chat import encode_prompts
 from curation.engine import Engine, Reply, Request, Sampling, sample_seed
 from curation.errors import EngineError
 from curation.weights import model_folder, model_identity
@@ -28,21 +28,17 @@ class TransformersEngine:
         """Batches of prompts of like length and the same settings; a prompt that does not fit is rejected."""
         loaded = _load(self.identity(), self)
         with loaded.lock:
-            prompts = encode_chats(loaded.tokenizer, [r.messages for r in requests], [r.tools for r in requests], True)
-            groups: dict[tuple[Sampling, int], list[int]] = {}
-            for i, request in enumerate(requests):
-                room = loaded.context - request.sampling.max_tokens
-                if len(prompts[i]) > room:
-                    why = f"rejected: prompt of {len(prompts[i])} tokens, room for {room}"
-                    yield request, [Reply(s, "", "error", error=why) for s in request.samples]
+            groups: dict[tuple[Sampling, int], list[tuple[Request, list[int]]]] = {}
+            for request, prompt in fitting(loaded.tokenizer, requests, loaded.context):
+                if isinstance(prompt, str):
+                    yield request, [Reply(s, "", "error", error=prompt) for s in request.samples]
                 else:
-                    groups.setdefault((request.sampling, len(request.samples)), []).append(i)
+                    groups.setdefault((request.sampling, len(request.samples)), []).append((request, prompt))
             for (sampling, samples), members in groups.items():
-                members.sort(key=lambda i: (len(prompts[i]), requests[i].prompt_id))
+                members.sort(key=lambda m: (len(m[1]), m[0].prompt_id))
                 size = max(1, self.rows // samples)
                 for start in range(0, len(members), size):
-                    batch = members[start : start + size]
-                    yield from loaded.batch([requests[i] for i in batch], [prompts[i] for i in batch], sampling)
+                    yield from loaded.batch(members[start : start + size], sampling)
 
 
 class Loaded:
@@ -79,10 +75,12 @@ class Loaded:
         self.lock = threading.Lock()
 
     def batch(
-        self, requests: Sequence[Request], prompts: Sequence[Sequence[int]], sampling: Sampling
+        self, asked: Sequence[tuple[Request, list[int]]], sampling: Sampling
     ) -> Iterator[tuple[Request, list[Reply]]]:
+        """Sample one batch of requests that want the same number of samples."""
         from curation.sampler import draw
 
+        requests, prompts = [r for r, _ in asked], [p for _, p in asked]
         seeds = [[sample_seed(sampling.seed, r.prompt_id, s) for s in r.samples] for r in requests]
         stop = self._stops(sampling.stop) if sampling.stop else None
         drawn = draw(self.model, prompts, seeds, sampling, self.end_ids, stop)
@@ -107,6 +105,21 @@ class Loaded:
             return any(s in text for s in stops)
 
         return ended
+
+
+def fitting(
+    tokenizer: Any, requests: Sequence[Request], context: int
+) -> Iterator[tuple[Request, list[int] | str]]:
+    """Every request with its token ids, or with why it is rejected: a refused chat, or no room for the answer."""
+    prompts = encode_prompts(tokenizer, [r.messages for r in requests], [r.tools for r in requests])
+    for request, prompt in zip(requests, prompts, strict=True):
+        room = context - request.sampling.max_tokens
+        if isinstance(prompt, str):
+            yield request, f"rejected: {prompt}"
+        elif len(prompt) > room:
+            yield request, f"rejected: prompt of {len(prompt)} tokens, room for {room}"
+        else:
+            yield request, prompt
 
 
 def end_ids(tokenizer: Any, generation_config: Any) -> frozenset[int]:

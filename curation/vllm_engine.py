@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from curation.chat import encode_chats
 from curation.engine import Reply, Request, Sampling, sample_seed
 from curation.errors import EngineError
+from curation.transformers_engine import fitting
 from curation.weights import model_folder, model_identity
 
 AT_ONCE = 4096  # samples handed to vLLM in one call; each call's replies are journalled together
@@ -36,13 +36,10 @@ class VLLMEngine:
     def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, list[Reply]]]:
         """Calls of at most AT_ONCE samples; prompts that do not fit never reach vLLM."""
         llm, tokenizer, context = _load(self.identity(), self)
-        prompts = encode_chats(tokenizer, [r.messages for r in requests], [r.tools for r in requests], True)
         waiting: list[tuple[Request, list[int]]] = []
-        for request, prompt in zip(requests, prompts, strict=True):
-            room = context - request.sampling.max_tokens
-            if len(prompt) > room:
-                why = f"rejected: prompt of {len(prompt)} tokens, room for {room}"
-                yield request, [Reply(s, "", "error", error=why) for s in request.samples]
+        for request, prompt in fitting(tokenizer, requests, context):
+            if isinstance(prompt, str):
+                yield request, [Reply(s, "", "error", error=prompt) for s in request.samples]
                 continue
             waiting += [(request._replace(samples=run), prompt) for run in contiguous(request.samples)]
             if sum(len(r.samples) for r, _ in waiting) >= AT_ONCE:
