@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from curation.errors import PipelineError
-from curation.stage import BaseStage, Outcome, split
+from curation.stage import Outcome, Stage, split
 
 
 @dataclass(frozen=True)
-class BestOfK(BaseStage):
+class BestOfK(Stage):
     """Keep the best `keep` answers of each prompt.
 
     Barred are answers that were cut off (`length`, `abort`, `repetition`, `content_filter`), empty ones, those with
@@ -35,7 +34,10 @@ class BestOfK(BaseStage):
         band = self.pass_rate
         if self.keep < 1 or (band is not None and not 0 <= band[0] <= band[1] <= 1):
             raise PipelineError(
-                "BestOfK", f"keep={self.keep} pass_rate={band}", "keep ≥ 1 and 0 ≤ low ≤ high ≤ 1", "correct the setting"
+                "BestOfK",
+                f"keep={self.keep} pass_rate={band}",
+                "keep ≥ 1 and 0 ≤ low ≤ high ≤ 1",
+                "correct the setting",
             )
 
     def __call__(self, rows: pa.Table) -> Outcome:
@@ -54,10 +56,10 @@ class BestOfK(BaseStage):
 
 def bar(frame: pd.DataFrame, rule: BestOfK) -> pd.Series:
     """Why a row may not be chosen, whatever the others are; missing where it may. The first reason found counts."""
-    reasons = pd.Series(np.nan, index=frame.index, dtype=object)
+    reasons = pd.Series(index=frame.index, dtype=object)
 
     def mark(where: pd.Series, reason: str) -> None:
-        reasons[where & reasons.isna()] = reason
+        reasons.loc[where & reasons.isna()] = reason
 
     if not rule.allow_truncated:
         mark(~frame["finish_reason"].isin(["stop", "tool_calls"]), "truncated")

@@ -30,7 +30,10 @@ def write_card(
         "```",
         "",
         "## Licences seen",
-        *([f"- {_code(x)}" for x in _licences(rows)] or ["None stated in the input. Look at the sources before you share this."]),
+        *(
+            [f"- {_code(x)}" for x in _licences(rows)]
+            or ["None stated in the input. Look at the sources before you share this."]
+        ),
         "",
         "## Columns",
         "```",

@@ -80,7 +80,9 @@ def encode_turns_batch(
 ) -> list[tuple[list[int], list[bool]]]:
     """`encode_turns` for many conversations at once."""
     listed = tools if tools is not None else [None] * len(conversations)
-    turns = [(c, i) for c, messages in enumerate(conversations) for i, m in enumerate(messages) if m["role"] == "assistant"]
+    turns = [
+        (c, i) for c, messages in enumerate(conversations) for i, m in enumerate(messages) if m["role"] == "assistant"
+    ]
     before = encode_chats(tokenizer, [conversations[c][:i] for c, i in turns], [listed[c] for c, _ in turns], True)
     whole = encode_chats(tokenizer, conversations, listed)
     inner = [(c, i) for c, i in turns if i + 1 < len(conversations[c])]
@@ -105,7 +107,9 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: str | None, add_g
     from jinja2.exceptions import TemplateError
 
     if not tokenizer.chat_template:
-        raise InputError("tokenizer", "no chat template", "one in tokenizer_config.json", "use an instruct model's folder")
+        raise InputError(
+            "tokenizer", "no chat template", "one in tokenizer_config.json", "use an instruct model's folder"
+        )
     try:
         schemas = json.loads(tools) if tools else None
         return str(

@@ -52,7 +52,13 @@ class Disk:
 def put(disk: Disk, path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all. Raises StorageError."""
     work = temporary(path)
-    guard(path, lambda: (disk.write(work, data), disk.rename(work, path), disk.sync_folder(path.parent)), work)
+
+    def steps() -> None:
+        disk.write(work, data)
+        disk.rename(work, path)
+        disk.sync_folder(path.parent)
+
+    guard(path, steps, work)
 
 
 def put_once(disk: Disk, path: Path, data: bytes) -> bool:

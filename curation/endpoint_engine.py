@@ -52,7 +52,9 @@ class EndpointEngine:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             shown = f"{parts.scheme}://{parts.hostname}"
-            raise InputError("endpoint", shown, "http(s)://host[:port]/path, no user or query", "pass keys by --api-key-env")
+            raise InputError(
+                "endpoint", shown, "http(s)://host[:port]/path, no user or query", "pass keys by --api-key-env"
+            )
 
     def identity(self) -> str:
         parts = urlsplit(self.base_url)
@@ -119,7 +121,9 @@ class Call:
         self.loop, self.task = asyncio.get_running_loop(), asyncio.current_task()
         jobs = iter([Job(r, s) for r in requests for s in r.samples])
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        limits = httpx.Limits(max_connections=self.engine.concurrency, max_keepalive_connections=self.engine.concurrency)
+        limits = httpx.Limits(
+            max_connections=self.engine.concurrency, max_keepalive_connections=self.engine.concurrency
+        )
         timeout = httpx.Timeout(self.engine.deadline, connect=10.0)
         async with httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout, follow_redirects=False) as client:
             try:
@@ -163,7 +167,9 @@ class Call:
             if kind == "poison":
                 return Reply(job.sample, "", "error", error=f"rejected: {detail}", usage=json.dumps(ledger))
             if kind == "fatal":
-                raise EngineError(f"endpoint {self.engine.identity()}", detail, "an answer", "check URL, model name and key")
+                raise EngineError(
+                    f"endpoint {self.engine.identity()}", detail, "an answer", "check URL, model name and key"
+                )
             if kind == "transient":
                 broken += 1
                 if broken >= ATTEMPTS:
@@ -245,7 +251,9 @@ def request_body(engine: EndpointEngine, job: Job) -> tuple[str, dict[str, Any]]
     if engine.tokenizer is not None:
         from curation.chat import encode_chat
 
-        ids = encode_chat(_tokenizer(engine.tokenizer), job.request.messages, job.request.tools, add_generation_prompt=True)
+        ids = encode_chat(
+            _tokenizer(engine.tokenizer), job.request.messages, job.request.tools, add_generation_prompt=True
+        )
         return "/completions", body | {"prompt": ids} | ({"logprobs": 1} if engine.logprobs else {})
     body["messages"] = [dict(m) for m in job.request.messages]
     if job.request.tools:
@@ -280,7 +288,9 @@ def _key(engine: EndpointEngine) -> str | None:
         return None
     key = os.environ.get(engine.api_key_env)
     if not key:
-        raise EngineError("endpoint", f"no variable {engine.api_key_env}", "the key in it", f"export {engine.api_key_env}=…")
+        raise EngineError(
+            "endpoint", f"no variable {engine.api_key_env}", "the key in it", f"export {engine.api_key_env}=…"
+        )
     return key
 
 

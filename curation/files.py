@@ -124,10 +124,10 @@ def _refuse_types(schema: pa.Schema, name: str) -> None:
 
 
 def _jsonl(path: Path, name: str) -> Iterator[Found]:
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    unpack = gzip.open if path.name.endswith(".gz") else open
     seen = 0
     try:
-        with opened as file:
+        with unpack(path, "rb") as file:
             number = 0
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
@@ -201,7 +201,10 @@ def _hub(spec: str, split: str | None) -> Iterator[Found]:
         loaded = load_dataset(spec, split=split or "train")
     except (OSError, ValueError, RuntimeError) as e:
         raise InputError(
-            spec, _short(e), "a data set on the Hub (or a path that exists)", "check the name, the split and the network"
+            spec,
+            _short(e),
+            "a data set on the Hub (or a path that exists)",
+            "check the name, the split and the network",
         ) from e
     for i, row in enumerate(loaded):
         yield Found(f"{spec}:{i}", row)

@@ -84,7 +84,10 @@ class Journal:
                     raise OSError(28, "No space left on device")
             except OSError as e:
                 raise StorageError(
-                    str(self.path), e.strerror or str(e), "room for replies", "free space and start again: replies so far are kept"
+                    str(self.path),
+                    e.strerror or str(e),
+                    "room for replies",
+                    "free space and start again: replies so far are kept",
                 ) from e
         if time.monotonic() - self.synced > SYNC_SECONDS:
             self.sync()

@@ -78,7 +78,9 @@ def _file_lines(path: str) -> Iterator[str]:
     if read.rows.num_rows == 0:
         read = read_messages(path)
     yield f"{path}   {read.rows.num_rows} usable rows   {_listed(read.reasons())}"
-    for place, reason, detail in zip(*(read.dropped[c].to_pylist()[:SAMPLES] for c in read.dropped.column_names), strict=True):
+    for place, reason, detail in zip(
+        *(read.dropped[c].to_pylist()[:SAMPLES] for c in read.dropped.column_names), strict=True
+    ):
         yield f"set aside  {visible(place)}: {reason} {visible(detail)}"
     yield from _table_lines(read.rows)
 
@@ -90,7 +92,8 @@ def _table_lines(table: pa.Table) -> Iterator[str]:
         yield "  ---"
         for name, value in row.items():
             if value is not None:
-                yield f"  {name:18} {visible(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))}"
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+                yield f"  {name:18} {visible(text)}"
 
 
 def _checkpoint_lines(folder: Path, run: str | None) -> Iterator[str]:
@@ -122,7 +125,9 @@ def _row_lines(start: str, run: Path) -> Iterator[str]:
                 ways.setdefault(key, []).append(name)
         for left in shards.dropped().to_pylist():
             if left["row_id"] in rows or left["row_id"] == prompt:
-                ways.setdefault(left["row_id"], []).append(f"{name}: left, {left['reason']} {visible(left['detail'])}".rstrip())
+                ways.setdefault(left["row_id"], []).append(
+                    f"{name}: left, {left['reason']} {visible(left['detail'])}".rstrip()
+                )
     yield f"prompt     {prompt}   {' -> '.join(ways.get(prompt, []))}"
     for turn in rows.get(prompt, {}).get("prompt", []):
         yield f"           {turn['role']}: {visible(turn['content'])}"

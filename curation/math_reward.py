@@ -128,7 +128,11 @@ class Worker:
         if self.process is None or self.process.poll() is not None:
             # -S would lose site-packages; the environment is empty but for what Python needs to start.
             command = [sys.executable, "-m", "curation.math_worker", str(self.reward.memory)]
-            environment = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
+            environment = {
+                "PATH": os.defpath,
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                "OMP_NUM_THREADS": "1",
+            }
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
                 start_new_session=True,
@@ -136,7 +140,9 @@ class Worker:
             self.rest = b""
             if self._line(START_SECONDS) != b"ready":
                 self.close()
-                raise EngineError("math grader", "a worker that does not start", "math-verify", "pip install math-verify")
+                raise EngineError(
+                    "math grader", "a worker that does not start", "math-verify", "pip install math-verify"
+                )
         return self.process
 
     def _line(self, seconds: float) -> bytes | None:

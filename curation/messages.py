@@ -6,11 +6,11 @@ from typing import ClassVar
 import pyarrow as pa
 
 from curation.schema import MESSAGES, SFT, Message, conform
-from curation.stage import BaseStage
+from curation.stage import Stage
 
 
 @dataclass(frozen=True)
-class ToMessages(BaseStage):
+class ToMessages(Stage):
     """`messages` = prompt + answer; with `include_reasoning` the thinking stands before the answer, between marks."""
 
     reads: ClassVar = ("prompt_id", "candidate_id", "prompt", "completion")

@@ -1,5 +1,6 @@
 """What a run will do: pipelines as one tree of stages, the folder of each, what is there already, and why the rest runs."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def cut(rows: pa.Table, prompts: int) -> list[pa.Table]:
         rows = rows.take(pa.array(sorted(range(len(ids)), key=lambda i: order[ids[i]]), pa.int64()))
         starts = _starts(rows["prompt_id"].to_pylist())
     bounds = [*starts[::prompts], len(ids)]
-    return [rows.slice(a, b - a).combine_chunks() for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [rows.slice(a, b - a).combine_chunks() for a, b in itertools.pairwise(bounds)]
 
 
 def _starts(ids: Iterable[str]) -> list[int]:

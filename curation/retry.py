@@ -1,10 +1,10 @@
 """What a failed request means: one table, decided by us and not by a client library.
 
-    rate        429                                  wait as told, cut the concurrency, ask again
-    endpoint    refused, reset, 502, 503, 504, slow  the server's trouble: wait with back-off, bounded by time
-    transient   500, broken or empty answer          this answer's trouble: a few attempts, then failed
-    poison      400, 413, 422                        this prompt's trouble: never again
-    fatal       401, 403, 404, other 4xx             nothing will work: stop before the other 100,000 rows
+rate        429                                  wait as told, cut the concurrency, ask again
+endpoint    refused, reset, 502, 503, 504, slow  the server's trouble: wait with back-off, bounded by time
+transient   500, broken or empty answer          this answer's trouble: a few attempts, then failed
+poison      400, 413, 422                        this prompt's trouble: never again
+fatal       401, 403, 404, other 4xx             nothing will work: stop before the other 100,000 rows
 """
 
 import email.utils

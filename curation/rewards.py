@@ -62,7 +62,8 @@ class NumericMatch:
         found = number_in(completion)
         if found is None:
             return Verdict(0.0, "no_answer")
-        return _passed(abs(found - wanted) <= Fraction(self.tolerance) * max(1, abs(wanted)))
+        scale = max(Fraction(1), abs(wanted))
+        return _passed(abs(found - wanted) <= Fraction(self.tolerance) * scale)
 
 
 def number_in(completion: str) -> Fraction | None:
@@ -91,7 +92,9 @@ class FormatCheck:
         try:
             re.compile(self.pattern or "")
         except re.error as e:
-            raise PipelineError("FormatCheck", f"pattern {self.pattern!r} ({e})", "a regular expression", "mend it") from e
+            raise PipelineError(
+                "FormatCheck", f"pattern {self.pattern!r} ({e})", "a regular expression", "mend it"
+            ) from e
 
     @property
     def name(self) -> str:

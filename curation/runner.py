@@ -73,7 +73,11 @@ def run(
         record = {
             "recipe": recipe,
             "settings": plain(settings) if is_dataclass(settings) else {},
-            "input": {"folder": _relative(laid.input_folder, out), "rows": prompts.rows.num_rows, "reasons": prompts.reasons()},
+            "input": {
+                "folder": _relative(laid.input_folder, out),
+                "rows": prompts.rows.num_rows,
+                "reasons": prompts.reasons(),
+            },
             "pipelines": {name: [n.fingerprint for n in nodes] for name, nodes in laid.pipelines.items()},
             "stages": stages,
             "versions": _versions(),
@@ -170,7 +174,8 @@ class LocalRun:
             self.progress.advance(_label(node), rows.num_rows)
         else:
             with work.asking:
-                answered = node.stage(rows, self._answer(node, work.journal, rows.num_rows))  # type: ignore[call-arg]
+                stage: Any = node.stage  # one that asks takes `answer` too
+                answered = stage(rows, self._answer(node, work.journal, rows.num_rows))
             outcome = settle(node.stage, rows, answered)
             work.journal.sync()
         if node.stage.key in outcome.rows.column_names:
@@ -209,7 +214,15 @@ class LocalRun:
         total = len(self.plan.shards(node))
         word = "reused" if work.reused == total else "ran"
         self.progress.line(
-            stage_line(word, node.stage, report["rows_in"], report["rows_out"], report["reasons"], report["counters"], work.seconds)
+            stage_line(
+                word,
+                node.stage,
+                report["rows_in"],
+                report["rows_out"],
+                report["reasons"],
+                report["counters"],
+                work.seconds,
+            )
         )
 
     def report(self, node: Node) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import pyarrow as pa
 from curation.engine import Answer, Engine, Reply, Request, Sampling, ask, sampling_json
 from curation.errors import PipelineError
 from curation.schema import CANDIDATES, ORIGINS, PROMPTS, Message, candidate_id
-from curation.stage import BaseStage, Outcome, drops
+from curation.stage import Outcome, Stage, drops
 
 
 @dataclass(frozen=True)
-class Sample(BaseStage):
+class Sample(Stage):
     """Ask `engine` for `k` answers to every prompt. A prompt that got none leaves with the engine's reason."""
 
     reads: ClassVar = ("prompt_id", "prompt")

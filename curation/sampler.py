@@ -8,7 +8,7 @@ A sample's randomness is a hash of (its seed, step), drawn through the inverse o
 rows share its batch does not matter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ def sampler_attention(
 @torch.inference_mode()
 def draw(
     model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], sampling: Sampling,
-    end_ids: Sequence[int], stop: Any = None,
+    end_ids: Collection[int], stop: Any = None,
 ) -> list[list[Drawn]]:  # fmt: skip
     """Samples of every prompt, one per seed of it (the same number for all). `stop(tokens)`: ends a row by its text.
 
@@ -135,7 +135,7 @@ def _forward(model: Any, ids: torch.Tensor, positions: torch.Tensor, store: Stor
 class Rows:
     """The samples of a batch as they grow."""
 
-    def __init__(self, seeds: Sequence[int], sampling: Sampling, end_ids: Sequence[int], stop: Any) -> None:
+    def __init__(self, seeds: Sequence[int], sampling: Sampling, end_ids: Collection[int], stop: Any) -> None:
         self.seeds = np.asarray(seeds, dtype=np.uint64)
         self.sampling, self.stop = sampling, stop
         self.end_ids = np.asarray(sorted(end_ids), dtype=np.int64)

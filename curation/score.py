@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import pyarrow as pa
 
 from curation.schema import SCORED
-from curation.stage import BaseStage, Outcome
+from curation.stage import Outcome, Stage
 
 NO_VERDICT = float("nan")
 NO_PARTS: Mapping[str, float] = {}
@@ -35,7 +35,7 @@ class Reward(Protocol):
 
 
 @dataclass(frozen=True)
-class Score(BaseStage):
+class Score(Stage):
     """Judge every candidate with `reward`; writes `score`, `scores` (each part by name) and `verdict`."""
 
     reads: ClassVar = ("candidate_id", "completion")

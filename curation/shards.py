@@ -217,4 +217,6 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _damaged(path: Path, found: str) -> StorageError:
-    return StorageError(str(path), found, "what was committed", "restore the file, or delete its stage folder and run again")
+    return StorageError(
+        str(path), found, "what was committed", "restore the file, or delete its stage folder and run again"
+    )

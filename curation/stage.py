@@ -14,9 +14,10 @@ stage to its account (`settle`): ids in = ids carried + ids dropped.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,22 +26,8 @@ from curation.errors import PipelineError
 from curation.schema import DROPS, content_id
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """What a class must have to stand in a pipeline. Derive from `BaseStage` to get the defaults."""
-
-    reads: ClassVar[tuple[str, ...]]
-    writes: ClassVar[tuple[str, ...]]
-    whole: ClassVar[bool]
-    replaces: ClassVar[bool]
-    key: ClassVar[str]
-    carries: ClassVar[tuple[str, ...]]
-
-    def __call__(self, rows: pa.Table, /) -> "pa.Table | Outcome": ...
-
-
-class BaseStage:
-    """Defaults of the class attributes. A stage of your own states only what differs."""
+class Stage(ABC):
+    """What a stage derives from. A stage of your own states only what differs."""
 
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
@@ -52,6 +39,10 @@ class BaseStage:
     @property
     def asks(self) -> bool:
         return False
+
+    @abstractmethod
+    def __call__(self, rows: pa.Table) -> "pa.Table | Outcome":
+        """The rows that go on, or an Outcome when some leave."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +61,9 @@ class Outcome:
 
 def drops(rows: Iterable[tuple[str, str, str]]) -> pa.Table:
     """A drop table from (row id, reason, detail) triples."""
-    ids, reasons, details = [], [], []
-    for row_id, reason, detail in rows:
-        ids.append(row_id), reasons.append(reason), details.append(detail)
-    return pa.table([ids, reasons, details], schema=DROPS)
+    listed = list(rows)
+    columns = [pa.array([row[i] for row in listed], pa.string()) for i in range(3)]
+    return pa.table(columns, schema=DROPS)
 
 
 def split(rows: pa.Table, reasons: Sequence[str | None], key: str, details: Sequence[str] | None = None) -> Outcome:
@@ -121,7 +111,7 @@ def lint(stages: Sequence[Stage], columns: Sequence[str]) -> list[str]:
         if not isinstance(stage, Stage) or not dataclasses.is_dataclass(stage):
             raise PipelineError(
                 f"stage {number}", repr(stage)[:80], "an instance of a frozen dataclass with the stage attributes",
-                "derive it from curation.stage.BaseStage and call the class, e.g. BestOfK()",
+                "derive it from curation.stage.Stage and call the class, e.g. BestOfK()",
             )  # fmt: skip
         missing = [c for c in stage.reads if c not in have]
         if missing:
@@ -170,4 +160,3 @@ def by_prompt(rows: pa.Table) -> Iterator[tuple[str, list[int]]]:
 
 
 Pipeline = Sequence[Stage]
-StageFunction = Callable[[pa.Table], "pa.Table | Outcome"]

@@ -85,12 +85,19 @@ class Loaded:
         stop = self._stops(sampling.stop) if sampling.stop else None
         drawn = draw(self.model, prompts, seeds, sampling, self.end_ids, stop)
         for request, samples in zip(requests, drawn, strict=True):
-            yield request, [
-                Reply(
-                    index, self._text(d.tokens, sampling.stop), "stop" if d.stopped else "length", len(d.tokens), sum(d.logprobs)
-                )
-                for index, d in zip(request.samples, samples, strict=True)
-            ]
+            yield (
+                request,
+                [
+                    Reply(
+                        index,
+                        self._text(d.tokens, sampling.stop),
+                        "stop" if d.stopped else "length",
+                        len(d.tokens),
+                        sum(d.logprobs),
+                    )
+                    for index, d in zip(request.samples, samples, strict=True)
+                ],
+            )
 
     def _text(self, tokens: Sequence[int], stops: Sequence[str]) -> str:
         """The tokens as text, without the end token and cut before a stop string."""
@@ -107,9 +114,7 @@ class Loaded:
         return ended
 
 
-def fitting(
-    tokenizer: Any, requests: Sequence[Request], context: int
-) -> Iterator[tuple[Request, list[int] | str]]:
+def fitting(tokenizer: Any, requests: Sequence[Request], context: int) -> Iterator[tuple[Request, list[int] | str]]:
     """Every request with its token ids, or with why it is rejected: a refused chat, or no room for the answer."""
     prompts = encode_prompts(tokenizer, [r.messages for r in requests], [r.tools for r in requests])
     for request, prompt in zip(requests, prompts, strict=True):

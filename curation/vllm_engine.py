@@ -58,10 +58,13 @@ def generate(llm: Any, asked: Sequence[tuple[Request, list[int]]]) -> Iterator[t
     )
     for (request, _), output in zip(asked, outputs, strict=True):
         children = sorted(output.outputs, key=lambda o: o.index)
-        yield request, [
-            Reply(s, o.text, str(o.finish_reason), len(o.token_ids), o.cumulative_logprob)
-            for s, o in zip(request.samples, children, strict=True)
-        ]
+        yield (
+            request,
+            [
+                Reply(s, o.text, str(o.finish_reason), len(o.token_ids), o.cumulative_logprob)
+                for s, o in zip(request.samples, children, strict=True)
+            ],
+        )
 
 
 def parameters(sampling: Sampling, prompt_id: str, samples: Sequence[int]) -> Any:
@@ -96,7 +99,9 @@ def _load(identity: str, engine: VLLMEngine) -> tuple[Any, Any, int]:
     try:
         from vllm import LLM
     except ImportError as e:
-        raise EngineError("vLLM", f"an installation that does not import ({e})", "vllm", "pip install 'thresher[vllm]'") from e
+        raise EngineError(
+            "vLLM", f"an installation that does not import ({e})", "vllm", "pip install 'thresher[vllm]'"
+        ) from e
     folder = str(model_folder(engine.model))
     try:
         llm = LLM(

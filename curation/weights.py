@@ -22,7 +22,7 @@ def model_folder(model: str) -> Path:
 @lru_cache(maxsize=16)
 def _snapshot(model: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     missing = EngineError(f"model {model}", "no such folder or Hub id", "a model folder or Hub id", "check the name")
     if model.startswith((".", "/")) or model.count("/") > 1:

@@ -78,7 +78,9 @@ def _train(words: list[str]) -> int:
         if words in (["--help"], ["-h"]):
             print(f"usage: thresher train {{{listed}}} --model M --data SHARDS --out DIR [settings]")
             return 0
-        raise InputError("thresher train", repr(words[0]) if words else "no trainer", listed, "see `thresher train sft --help`")
+        raise InputError(
+            "thresher train", repr(words[0]) if words else "no trainer", listed, "see `thresher train sft --help`"
+        )
     module, name = TRAINERS[words[0]]
     trainer = importlib.import_module(module)
     config = getattr(trainer, name)

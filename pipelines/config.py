@@ -26,8 +26,9 @@ T = TypeVar("T")
 class OneLineParser(argparse.ArgumentParser):
     """argparse whose complaints are one line (found, expected, remedy) and whose flags are never guessed from a prefix."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+    def __init__(self, prog: str, description: str = "") -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=layout)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(self.prog, message, "the words and flags of --help", f"see `{self.prog} --help`")
@@ -150,4 +151,3 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-

@@ -71,7 +71,9 @@ def measure(model: str, n: int, seed: int, file: Path) -> float:
     """Greedy accuracy of a model on `n` held-out sums of this seed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     prompts = toy_prompts("sums", "heldout", n, seed)
-    config = EvalConfig(model=model, prompts="toy:sums", reward="math", k=1, temperature=0.0, max_tokens=64, out=str(file))
+    config = EvalConfig(
+        model=model, prompts="toy:sums", reward="math", k=1, temperature=0.0, max_tokens=64, out=str(file)
+    )
     return float(evaluate(config, prompts)["accuracy"])
 
 

@@ -28,7 +28,7 @@ def engine_for(name: str, kind: EngineKind = "auto", api_key_env: str | None = N
         url, _, model = name.partition("#")
         if not model or not url.startswith(("http://", "https://")):
             raise InputError("model", name, "URL#MODEL for an endpoint", "write e.g. http://127.0.0.1:8000/v1#qwen")
-        return EndpointEngine(base_url=url, model=model, **({"api_key_env": api_key_env} if api_key_env else {}))
+        return EndpointEngine(base_url=url, model=model, api_key_env=api_key_env)
     path = model_path(name)
     if kind == "vllm":
         from curation.vllm_engine import VLLMEngine

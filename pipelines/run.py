@@ -19,7 +19,7 @@ def run_command(words: list[str]) -> int:
         return 0 if words else 2
     recipe = load_recipe(words[0])
     given = _parser(recipe).parse_args(words[1:])
-    settings = settings_from(recipe.settings, given)
+    settings: object = settings_from(recipe.settings, given)
     prompts = read_input(given.prompts, recipe, settings, given.limit)
     lists = recipe.pipelines(settings)
     out = Path(given.out or f"runs/{recipe.name}")

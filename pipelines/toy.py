@@ -44,7 +44,7 @@ class ToyRecipe:
     seed: int = 0
 
 
-def toy_home(recipe: ToyRecipe = ToyRecipe()) -> Path:  # noqa: B008 (a frozen value)
+def toy_home(recipe: ToyRecipe = ToyRecipe()) -> Path:
     """Folder of this world: below $THRESHER_CACHE or ~/.cache/thresher, named by a hash of the recipe."""
     root = Path(os.environ.get("THRESHER_CACHE", Path.home() / ".cache" / "thresher"))
     return root / f"toy-{content_id(plain(recipe))[:12]}"

@@ -20,10 +20,48 @@ from curation.schema import Message, content_id
 Split = Literal["train", "heldout"]
 TASKS = ("sums", "identity", "instructions", "calculator")
 
-WORDS = (
-    "cat dog sun moon tree fish bird rock star leaf milk bread stone river cloud grain field seed rain snow "
-    "fire lamp door road ship sand gold iron salt corn wheat barley straw chaff mill barn wind hill lake wolf"
-).split()
+WORDS = [
+    "cat",
+    "dog",
+    "sun",
+    "moon",
+    "tree",
+    "fish",
+    "bird",
+    "rock",
+    "star",
+    "leaf",
+    "milk",
+    "bread",
+    "stone",
+    "river",
+    "cloud",
+    "grain",
+    "field",
+    "seed",
+    "rain",
+    "snow",
+    "fire",
+    "lamp",
+    "door",
+    "road",
+    "ship",
+    "sand",
+    "gold",
+    "iron",
+    "salt",
+    "corn",
+    "wheat",
+    "barley",
+    "straw",
+    "chaff",
+    "mill",
+    "barn",
+    "wind",
+    "hill",
+    "lake",
+    "wolf",
+]
 WHO = ("Who are you?", "What is your name?", "What are you called?", "Tell me who you are.")
 NAMES = ("I'm {}, a language model.", "My name is {}.", "I am {}.")
 CALCULATOR = json.dumps(

@@ -41,7 +41,9 @@ def test_help_text_is_the_trailing_comment(capsys):
     assert "answers per prompt (default: 8)" in shown and "50% say" in shown
 
 
-@pytest.mark.parametrize("suffix, text", [(".yaml", "model: m\nk: 4\nrate: 1\n"), (".toml", 'model = "m"\nk = 4\nrate = 1\n')])
+@pytest.mark.parametrize(
+    "suffix, text", [(".yaml", "model: m\nk: 4\nrate: 1\n"), (".toml", 'model = "m"\nk = 4\nrate = 1\n')]
+)
 def test_a_file_stands_between_defaults_and_flags(tmp_path: Path, suffix: str, text: str):
     file = tmp_path / f"s{suffix}"
     file.write_text(text)
@@ -67,7 +69,13 @@ def test_wrong_flags_are_one_line_that_names_them(words: list[str], named: str):
 
 @pytest.mark.parametrize(
     "text, named",
-    [("modle: m\n", "did you mean model"), ("k: [1, 2]\n", "k"), ("- a\n", "mapping"), ("a: b: c", "YAML"), ("k: true\n", "int")],
+    [
+        ("modle: m\n", "did you mean model"),
+        ("k: [1, 2]\n", "k"),
+        ("- a\n", "mapping"),
+        ("a: b: c", "YAML"),
+        ("k: true\n", "int"),
+    ],
 )
 def test_wrong_settings_files_are_one_line(tmp_path: Path, text: str, named: str):
     file = tmp_path / "s.yaml"

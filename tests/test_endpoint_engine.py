@@ -17,7 +17,9 @@ from tests.openai_server import Server, completion
 def ask(server: Server, n: int = 4, k: int = 1, **settings: object):
     engine = EndpointEngine(server.url, "m", **{"first_wait": 0.001, "deadline": 5.0, "patience": 5.0, **settings})
     requests = [
-        Request(f"p{i}", [{"role": "user", "content": f"question {i}"}], tuple(range(k)), Sampling(max_tokens=8, seed=3))
+        Request(
+            f"p{i}", [{"role": "user", "content": f"question {i}"}], tuple(range(k)), Sampling(max_tokens=8, seed=3)
+        )
         for i in range(n)
     ]
     return [(r.prompt_id, reply) for r, replies in engine.answer(requests) for reply in replies]
@@ -83,7 +85,9 @@ def test_a_server_that_stays_away_ends_the_run_after_our_patience():
 @pytest.mark.parametrize("date", [False, True])
 def test_retry_after_is_obeyed(date: bool):
     value = email.utils.formatdate(time.time() + 2, usegmt=True) if date else "0.4"
-    with Server(lambda i, b: {"status": 429, "headers": {"Retry-After": value}} if i == 0 else {"body": completion()}) as s:
+    with Server(
+        lambda i, b: {"status": 429, "headers": {"Retry-After": value}} if i == 0 else {"body": completion()}
+    ) as s:
         started = time.monotonic()
         ask(s, n=1)
     assert time.monotonic() - started > (0.8 if date else 0.39)

@@ -18,7 +18,15 @@ def test_a_status_has_one_meaning(status: int, kind: str):
 
 @pytest.mark.parametrize(
     "value, seconds",
-    [("3", 3.0), ("0", 0.0), ("-5", 0.0), ("1e9", LONGEST_WAIT), ("nan", None), ("soon", None), ("Thu, 01 Jan 1970 00:00:30 GMT", 20.0)],
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        ("-5", 0.0),
+        ("1e9", LONGEST_WAIT),
+        ("nan", None),
+        ("soon", None),
+        ("Thu, 01 Jan 1970 00:00:30 GMT", 20.0),
+    ],
 )
 def test_retry_after_is_seconds_or_a_date_and_never_trusted_blindly(value: str, seconds: float | None):
     assert retry_after({"retry-after": value}, now=10.0) == seconds

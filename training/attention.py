@@ -33,9 +33,9 @@ def document_attention(
     grouped = k.shape[1] != q.shape[1]
     out = []
     for start, n, length in runs:
-        part = [x[start : start + n * length].unflatten(0, (n, length)).transpose(1, 2) for x in (q, k, v)]
+        a, b, c = (x[start : start + n * length].unflatten(0, (n, length)).transpose(1, 2) for x in (q, k, v))
         o = F.scaled_dot_product_attention(
-            *part, is_causal=length > 1, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+            a, b, c, is_causal=length > 1, scale=scaling, dropout_p=dropout, enable_gqa=grouped
         )
         out.append(o.transpose(1, 2).flatten(0, 1))
     return torch.cat(out)[None], None

@@ -79,9 +79,7 @@ def encode(tokenizer: Any, rows: pa.Table, max_length: int) -> tuple[list[Exampl
             if reason:
                 gone.append((row_id, *reason))
             else:
-                examples.append(
-                    Example(row_id, np.asarray(tokens), taught, 1.0 if weight is None else float(weight))
-                )
+                examples.append(Example(row_id, np.asarray(tokens), taught, 1.0 if weight is None else float(weight)))
     return examples, Outcome(rows.slice(0, 0), drops(gone))
 
 

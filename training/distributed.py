@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 Parallel = Literal["ddp", "fsdp2"]
 
@@ -65,7 +67,6 @@ def parallelize(module: nn.Module, ranks: Ranks, parallel: Parallel) -> nn.Modul
         ids = [ranks.device.index] if ranks.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(module, device_ids=ids)
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     for layer in decoder_layers(module):
@@ -76,8 +77,8 @@ def parallelize(module: nn.Module, ranks: Ranks, parallel: Parallel) -> nn.Modul
 
 def decoder_layers(module: nn.Module) -> list[nn.Module]:
     """The model's repeated blocks: the members of its longest ModuleList."""
-    lists = [m for m in module.modules() if isinstance(m, nn.ModuleList)]
-    return list(max(lists, key=len)) if lists else []
+    lists: list[list[nn.Module]] = [list(m) for m in module.modules() if isinstance(m, nn.ModuleList)]
+    return max(lists, key=len, default=[])
 
 
 @contextlib.contextmanager
@@ -87,7 +88,7 @@ def gradients_stay_local(module: nn.Module, local: bool) -> Iterator[None]:
         with module.no_sync():
             yield
         return
-    if hasattr(module, "set_requires_gradient_sync"):
+    if isinstance(module, FSDPModule):
         module.set_requires_gradient_sync(not local)
     yield
 
@@ -114,4 +115,4 @@ def load_whole_state(
 def total_norm(parameters: list[nn.Parameter], max_norm: float) -> torch.Tensor:
     """Clip to `max_norm` (0 = off) and return the gradient norm before it, over all shards."""
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm if max_norm > 0 else float("inf"))
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

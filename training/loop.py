@@ -47,7 +47,8 @@ class MicroBatch(Protocol):
 
 
 class BatchPlan(Protocol):
-    steps: int
+    @property
+    def steps(self) -> int: ...
 
     def __call__(self, step: int, rank: int, world: int) -> list[Any]: ...
 
@@ -165,7 +166,9 @@ class Run:
         device, world = self.ranks.device, self.ranks.world
         torch.manual_seed(int(content_id(self.config.seed, step, self.ranks.rank)[:15], 16))
         micro = self.batches(step, self.ranks.rank, world)
-        counts = torch.tensor([sum(m.supervised for m in micro), sum(m.tokens for m in micro), len(micro)], device=device)
+        counts = torch.tensor(
+            [sum(m.supervised for m in micro), sum(m.tokens for m in micro), len(micro)], device=device
+        )
         most = counts[2].clone()
         if world > 1:
             torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
@@ -227,7 +230,11 @@ class Run:
         weights, moments = whole_state(self.model, self.optimizer)
         if self.ranks.first:
             assert self.metrics is not None
-            carried = {"tokens": self.state.tokens, "skipped": self.state.skipped, "metrics_bytes": self.metrics.bytes()}
+            carried = {
+                "tokens": self.state.tokens,
+                "skipped": self.state.skipped,
+                "metrics_bytes": self.metrics.bytes(),
+            }
             state = {"model": weights, "optimizer": moments}
             root = self.config.out / "checkpoints"
             save_checkpoint(root, self.state.step, state, {**self.record, **carried}, self.config.keep)

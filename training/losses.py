@@ -14,13 +14,9 @@ def weighted_nll(
 
     hidden (N, H): only positions that predict a taught token, so the head works on those alone. targets (N,).
     """
-    weight = getattr(head, "weight", None)
-    tiled = (
-        hidden.is_cuda and weight is not None and type(head) is nn.Linear and head.bias is None
-        and weights is None and weight.shape[0] >= TILE_VOCABULARY and not measure
-    )  # fmt: skip
-    if tiled and hasattr(F, "linear_cross_entropy"):
-        return F.linear_cross_entropy(hidden, weight, targets, reduction="sum"), {}
+    plain = type(head) is nn.Linear and head.bias is None and weights is None and not measure
+    if plain and hidden.is_cuda and head.weight.shape[0] >= TILE_VOCABULARY and hasattr(F, "linear_cross_entropy"):
+        return F.linear_cross_entropy(hidden, head.weight, targets, reduction="sum"), {}
     logits = head(hidden).float()
     if weights is None:
         loss = F.cross_entropy(logits, targets, reduction="sum")

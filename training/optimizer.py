@@ -11,7 +11,11 @@ Schedule = Literal["linear", "cosine", "constant"]
 
 
 def adamw(
-    parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+    parameters: Iterable[nn.Parameter],
+    learning_rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
 ) -> torch.optim.AdamW:
     """Fused AdamW over the parameters that are trained (Loshchilov & Hutter 2019)."""
     trained = [p for p in parameters if p.requires_grad]

@@ -1,6 +1,6 @@
 """Supervised fine-tuning on curated shards: the assistant's tokens are taught, nothing else.
 
-    thresher train sft --model M --data runs/x/sft --out runs/x/model
+thresher train sft --model M --data runs/x/sft --out runs/x/model
 """
 
 import json
@@ -158,7 +158,9 @@ def load_tokenizer(model: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model, trust_remote_code=False)
     except (OSError, ValueError) as e:
-        raise InputError(f"model {model}", _first_line(e), "a folder or Hub id with a tokenizer", "check --model") from e
+        raise InputError(
+            f"model {model}", _first_line(e), "a folder or Hub id with a tokenizer", "check --model"
+        ) from e
 
 
 def load_model(model: str) -> Any:
@@ -170,7 +172,9 @@ def load_model(model: str) -> Any:
             model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
         )
     except (OSError, ValueError) as e:
-        raise InputError(f"model {model}", _first_line(e), "a folder or Hub id with safetensors", "check --model") from e
+        raise InputError(
+            f"model {model}", _first_line(e), "a folder or Hub id with safetensors", "check --model"
+        ) from e
 
 
 def save_model(model: Any, tokenizer: Any, out: Path, group: Ranks) -> None:
@@ -183,12 +187,16 @@ def save_model(model: Any, tokenizer: Any, out: Path, group: Ranks) -> None:
     if not group.first:
         return
     transformers_model = inner(model)
-    transformers_model.set_attn_implementation("sdpa") if hasattr(transformers_model, "set_attn_implementation") else nullcontext()
+    transformers_model.set_attn_implementation("sdpa") if hasattr(
+        transformers_model, "set_attn_implementation"
+    ) else nullcontext()
     model.save_pretrained(out, state_dict=state)
     tokenizer.save_pretrained(out)
 
 
-def write_lineage(out: Path, config: SFTConfig, examples: list[Example], dropped: dict[str, int], fit: FitResult) -> None:
+def write_lineage(
+    out: Path, config: SFTConfig, examples: list[Example], dropped: dict[str, int], fit: FitResult
+) -> None:
     """thresher.json: what this checkpoint was trained on, for `thresher trace`."""
     from importlib.metadata import version
 

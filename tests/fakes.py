@@ -1,0 +1,81 @@
+"""The project's fakes, in one place: engines that answer at once, and models small enough to be made in a test."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from curation.engine import Reply, Request
+from curation.schema import PROMPTS, prompt_id
+from curation.stage import Outcome
+
+
+def echo(request: Request, sample: int) -> Reply:
+    """Even samples answer right ("2*i"), odd ones wrong."""
+    number = int(request.messages[-1]["content"].split()[-1])
+    return Reply(sample, str(2 * number + sample % 2), "stop", 2, -0.5)
+
+
+@dataclass(frozen=True)
+class FakeEngine:
+    """Answers at once by `script`; with `log`, writes every sample it is asked for to a file."""
+
+    script: Callable[[Request, int], Reply] = echo
+    log: str | None = None
+    name: str = "fake@1"
+
+    def identity(self) -> str:
+        return self.name
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[tuple[Request, list[Reply]]]:
+        for request in requests:
+            if self.log is not None:
+                with open(self.log, "a") as file:
+                    file.write("".join(f"{request.prompt_id} {s}\n" for s in request.samples))
+            yield request, [self.script(request, s) for s in request.samples]
+
+
+def prompts(n: int) -> Outcome:
+    """`n` prompts "double i", truth 2*i."""
+    rows = []
+    for i in range(n):
+        messages = [{"role": "user", "content": f"double {i}"}]
+        rows.append(
+            {"prompt_id": prompt_id(messages, str(2 * i)), "prompt": messages, "source": "fake", "task": "double",
+             "ground_truth": str(2 * i)}
+        )  # fmt: skip
+    return Outcome(pa.Table.from_pylist(rows, schema=PROMPTS))
+
+
+@functools.cache
+def tiny_model() -> Path:
+    """A toy base trained for a few seconds: its top token leads clearly, so that two engines agree on it."""
+    from pipelines.toy import ToyRecipe, make_toy_world
+
+    home = Path(tempfile.mkdtemp(prefix="thresher-tiny-")) / "world"
+    make_toy_world(ToyRecipe(base_steps=60, teacher_steps=2, batch=64), home)
+    return home / "base"
+
+
+@functools.cache
+def random_model(layers: int = 2, kv_heads: int = 2) -> Path:
+    """A random-weight toy-shaped model with grouped key-value heads; made in a moment."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from pipelines.toy_tokenizer import toy_tokenizer
+
+    home = Path(tempfile.mkdtemp(prefix="thresher-random-"))
+    tokenizer = toy_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=layers,
+        num_attention_heads=4, num_key_value_heads=kv_heads, max_position_embeddings=256, tie_word_embeddings=False,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(home)
+    tokenizer.save_pretrained(home)
+    return home
