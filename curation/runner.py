@@ -29,7 +29,7 @@ from curation.journal import Journal
 from curation.plan import INPUT, Node, Plan, make_plan
 from curation.progress import Progress, stage_line
 from curation.schema import canonical_json
-from curation.shards import Commit, ShardSet
+from curation.shards import Commit, ShardSet, sealed
 from curation.stage import Outcome, Pipeline, plain, settle
 
 
@@ -277,7 +277,7 @@ def adopt(target: ShardSet, source: ShardSet, commit: Commit) -> None:
     except OSError:
         shutil.copyfile(source.path / commit.file, target.path / commit.file)
     record = {**asdict(commit), "drops": None, "counters": {}}
-    put(target.disk, target.path / "commits" / f"{commit.shard}.json", canonical_json(record).encode())
+    put(target.disk, target.path / "commits" / f"{commit.shard}.json", sealed(record))
 
 
 def _sorted(rows: pa.Table) -> pa.Table:

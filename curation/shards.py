@@ -80,8 +80,7 @@ class ShardSet:
             shard, file, sha256_bytes(data), len(data), rows.num_rows, schema_sha(data), input_sha, gone,
             dict(sorted((counters or {}).items())),
         )  # fmt: skip
-        record = canonical_json(asdict(commit)).encode()
-        if put_once(self.disk, self.path / "commits" / f"{shard}.json", record):
+        if put_once(self.disk, self.path / "commits" / f"{shard}.json", sealed(asdict(commit))):
             return commit
         return self.commit(shard)
 
@@ -95,7 +94,7 @@ class ShardSet:
         """The record of a shard. Raises StorageError where it is damaged."""
         path = self.path / "commits" / f"{shard}.json"
         try:
-            commit = Commit(**json.loads(path.read_bytes()))
+            commit = Commit(**unsealed(path.read_bytes()))
         except (OSError, ValueError, TypeError) as e:
             raise _damaged(path, "an unreadable commit record") from e
         names = [commit.file, *([commit.drops["file"]] if commit.drops else [])]
@@ -123,8 +122,7 @@ class ShardSet:
             "shards": [asdict(c) for c in commits.values()], **(extra or {}),
         }  # fmt: skip
         success["id"] = content_id(success["kind"], [c.sha256 for c in commits.values()])
-        text = canonical_json({**success, "check": content_id(success)}).encode()
-        put(self.disk, self.path / SUCCESS, text)
+        put(self.disk, self.path / SUCCESS, sealed(success))
         return success
 
     def success(self) -> dict[str, Any]:
@@ -133,13 +131,9 @@ class ShardSet:
         if not path.exists():
             raise InputError(str(self.path), "an unfinished shard set", SUCCESS, "finish the run that makes it")
         try:
-            success: dict[str, Any] = json.loads(path.read_bytes())
-            check = success.pop("check")
-        except (ValueError, KeyError) as e:
+            return unsealed(path.read_bytes())
+        except ValueError as e:
             raise _damaged(path, "an unreadable record") from e
-        if check != content_id(success):
-            raise _damaged(path, "a record that does not match its own hash")
-        return success
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """The finished set's shards in order, each verified as it is read. Raises StorageError, InputError."""
@@ -196,6 +190,21 @@ def parquet_bytes(rows: pa.Table) -> bytes:
         use_dictionary=True, data_page_version="1.0",
     )  # fmt: skip
     return sink.getvalue()
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON with a hash of itself, so that damage shows."""
+    return canonical_json({**record, "check": content_id(record)}).encode()
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """The record in `data`. Raises ValueError where it is no record or not the one that was sealed."""
+    record = json.loads(data)
+    if not isinstance(record, dict) or record.pop("check", None) != content_id(record):
+        raise ValueError("a record that does not match its own hash")
+    if sealed(record) != data:  # what JSON does not see: white space, the writing of a number
+        raise ValueError("a record that was written otherwise")
+    return record
 
 
 def schema_sha(data: bytes) -> str:

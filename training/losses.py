@@ -14,9 +14,11 @@ def weighted_nll(
 
     hidden (N, H): only positions that predict a taught token, so the head works on those alone. targets (N,).
     """
-    plain = type(head) is nn.Linear and head.bias is None and weights is None and not measure
-    if plain and hidden.is_cuda and head.weight.shape[0] >= TILE_VOCABULARY and hasattr(F, "linear_cross_entropy"):
-        return F.linear_cross_entropy(hidden, head.weight, targets, reduction="sum"), {}
+    # A head with adapters is a subclass: its forward must run, so only a plain one is tiled.
+    if type(head) is nn.Linear and hidden.is_cuda and head.bias is None and weights is None and not measure:
+        matrix: torch.Tensor = head.weight
+        if matrix.shape[0] >= TILE_VOCABULARY and hasattr(F, "linear_cross_entropy"):
+            return F.linear_cross_entropy(hidden, matrix, targets, reduction="sum"), {}
     logits = head(hidden).float()
     if weights is None:
         loss = F.cross_entropy(logits, targets, reduction="sum")
