@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.errors import PipelineError
 from curation.schema import content_id
 from curation.shards import ShardSet, is_shard_set
-from curation.stage import Pipeline, Stage, fingerprint, lint, plain
+from curation.stage import Pipeline, Stage, fingerprint, lint, plain, shown
 
 INPUT = "Input"
 
@@ -59,7 +59,7 @@ class Plan:
         lines = [f"{sum(s.num_rows for s in self.slices)} rows in {len(self.slices)} shards, run folder {self.out}"]
         for node in self.nodes:
             users = ", ".join(name for name, nodes in self.pipelines.items() if node in nodes)
-            lines.append(f"{self.verdict(node)}  {node.stage!r}   [{users}]")
+            lines.append(f"{self.verdict(node)}  {shown(node.stage)}   [{users}]")
         return "\n".join(lines)
 
     def verdict(self, node: Node) -> str:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from curation.stage import shown
+
 PLAIN_SECONDS = 10.0  # without a terminal: a line at most this often
 
 
@@ -64,8 +66,7 @@ def stage_line(
     counters: Mapping[str, float], seconds: float,
 ) -> str:  # fmt: skip
     """ran    BestOfK(min_score=1.0)   200 -> 50   dropped 150: not_best 120, below_floor 30   1.2 s"""
-    shown = repr(stage) if len(repr(stage)) <= 160 else repr(stage)[:157] + "..."
-    parts = [f"{word:6} {shown}", f"{rows_in} -> {rows_out}"]
+    parts = [f"{word:6} {shown(stage)}", f"{rows_in} -> {rows_out}"]
     if reasons:
         listed = ", ".join(f"{name} {count}" for name, count in sorted(reasons.items(), key=lambda r: (-r[1], r[0])))
         parts.append(f"dropped {sum(reasons.values())}: {listed}")

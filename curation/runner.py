@@ -10,6 +10,8 @@ Two threads work on shards; a stage that asks an engine does so for one shard at
 generated, the one before it is scored.
 """
 
+import errno
+import os
 import shutil
 import threading
 import time
@@ -24,13 +26,13 @@ import pyarrow as pa
 from curation.card import write_card
 from curation.durable import Disk, put
 from curation.engine import Engine, Reply, Request
-from curation.errors import InputError
+from curation.errors import InputError, StorageError
 from curation.journal import Journal
 from curation.plan import INPUT, Node, Plan, make_plan
 from curation.progress import Progress, stage_line
 from curation.schema import canonical_json
 from curation.shards import Commit, ShardSet, sealed
-from curation.stage import Outcome, Pipeline, plain, settle
+from curation.stage import Outcome, Pipeline, plain, settle, shown
 
 
 class RunResult(NamedTuple):
@@ -237,7 +239,7 @@ class LocalRun:
             for name, value in commit.counters.items():
                 counters[name] = counters.get(name, 0) + value
         return {
-            "number": node.number, "stage": node.name, "settings": plain(node.stage), "repr": repr(node.stage),
+            "number": node.number, "stage": node.name, "settings": plain(node.stage), "repr": shown(node.stage),
             "fingerprint": node.fingerprint, "upstream": node.upstream, "folder": _relative(node.folder, self.plan.out),
             "rows_in": work.rows_in, "rows_out": sum(c.rows for c in commits), "reasons": dict(sorted(reasons.items())),
             "counters": dict(sorted(counters.items())),
@@ -249,7 +251,7 @@ class LocalRun:
         wanted = {"pipeline": name, "fingerprint": nodes[-1].fingerprint}
         if (target / "_SUCCESS.json").exists() and (target / "plan.json").read_text() == canonical_json(wanted):
             return target
-        made = self.plan.out / f".{name}.publishing"
+        made = self.plan.out / f".{name}.{os.getpid()}.publishing"
         shutil.rmtree(made, ignore_errors=True)
         copy = ShardSet.create(made, wanted)
         for commit in last.commits().values():
@@ -257,13 +259,28 @@ class LocalRun:
         used = {n.fingerprint for n in nodes}
         success = copy.finish(name, {"run": "..", "stage": _relative(nodes[-1].folder, self.plan.out)})
         write_card(made, name, success, [s for s in stages if s["fingerprint"] in used], self.input)
-        old = self.plan.out / f".{name}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        made.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        swap(made, target)
         return target
+
+
+def swap(made: Path, target: Path) -> None:
+    """Give the folder `made` the name `target`, whatever bears it now. Another run may do the same at this moment."""
+    for attempt in range(100):
+        old: Path | None = target.with_name(f".{target.name}.{os.getpid()}.{attempt}.old")
+        try:
+            target.rename(str(old))
+        except FileNotFoundError:
+            old = None  # nothing bears it
+        try:
+            made.rename(target)
+            return
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        finally:
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
+    raise StorageError(str(target), "a folder that others keep replacing", "a free name", "stop the other run")
 
 
 class _InputNode:

@@ -74,6 +74,7 @@ class Sample(Stage):
     def _outcome(self, columns: pa.Table, ids: Sequence[str], replies: Mapping[str, Mapping[int, Reply]]) -> Outcome:
         model, made, at, gone = self.engine.identity(), [], [], []
         failed: Counter[str] = Counter()
+        sampling = self.sampling
         for row, prompt_id in enumerate(ids):
             whole = [r for _, r in sorted(replies[prompt_id].items()) if r.error is None]
             for reply in replies[prompt_id].values():
@@ -85,7 +86,7 @@ class Sample(Stage):
                 gone.append((prompt_id, reason, detail))
             for reply in whole:
                 at.append(row)
-                made.append(self._candidate(prompt_id, reply, model))
+                made.append(self._candidate(prompt_id, reply, model, sampling))
         taken = columns.take(pa.array(at, pa.int64()))
         if self.hidden_tools and "tools" in taken.column_names:
             taken = taken.set_column(taken.column_names.index("tools"), "tools", pa.nulls(taken.num_rows, pa.string()))
@@ -95,11 +96,11 @@ class Sample(Stage):
         tokens = sum(made_columns[self.writes.index("completion_tokens")])
         return Outcome(taken, drops(gone), {**failed, "tokens": tokens})
 
-    def _candidate(self, prompt_id: str, reply: Reply, model: str) -> tuple[Any, ...]:
+    def _candidate(self, prompt_id: str, reply: Reply, model: str, settings: Sampling) -> tuple[Any, ...]:
         text, reasoning = reply.text, reply.reasoning
         if reasoning is None:
             text, reasoning = split_reasoning(text, *self.think)
-        sampling = sampling_json(self.sampling, prompt_id, reply.sample)
+        sampling = sampling_json(settings, prompt_id, reply.sample)
         made = candidate_id(prompt_id, model, self.origin, sampling, text, reasoning)
         return (
             made, text, reasoning, reply.finish_reason, self.origin, model, sampling, reply.logprob, reply.tokens,

@@ -1,6 +1,6 @@
 """A stage: a frozen dataclass that is called on an Arrow table. A pipeline: a list of them.
 
-Its fields are its settings, its repr is its log line, its fields plus what stands upstream are its cache key.
+Its fields are its settings, its text (`shown`) is its log line, its fields plus what stands upstream are its cache key.
 Class attributes say what the runner must know:
 
     reads     columns it needs                        whole     False: the rows of one prompt are enough to decide
@@ -144,6 +144,20 @@ def plain(value: Any, where: str = "setting") -> Any:
         where, f"a {type(value).__name__}", "a plain value, a dataclass or a function defined in a module",
         "give the stage a named function instead of a lambda or a live object",
     )  # fmt: skip
+
+
+def shown(value: Any) -> str:
+    """A value as a reader would write it, defaults left out: BestOfK(min_score=1.0). The same in every process."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = [
+            f"{f.name}={shown(getattr(value, f.name))}"
+            for f in dataclasses.fields(value)
+            if getattr(value, f.name) != f.default or f.default is dataclasses.MISSING
+        ]
+        return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(shown, value))}{',' if len(value) == 1 else ''})"
+    return value.__qualname__ if inspect.isfunction(value) else repr(value)
 
 
 def fingerprint(stage: Stage, upstream: str) -> str:

@@ -46,7 +46,7 @@ def test_a_stage_whose_account_does_not_add_up_is_refused(mode: str, said: str):
 
 
 def test_lint_names_the_stage_and_the_missing_column():
-    with pytest.raises(PipelineError, match="stage 1 Halve.*no column candidate_id"):
+    with pytest.raises(PipelineError, match=r"stage 1 Halve.*no column candidate_id"):
         lint([Halve()], ["prompt_id"])
     assert lint([Halve(), Halve()], ["candidate_id"]) == ["candidate_id", "half"]
     with pytest.raises(PipelineError, match="stage 1"):
