@@ -1,0 +1,225 @@
+"""SFT beside TRL 1.16.0: the same model, rows and steps in one run; losses, weights, speed and peak memory compared.
+
+    make bench                                           everything, or by hand:
+    python benchmarks/sft_vs_trl.py --trl-python benchmarks/.venv-trl/bin/python [--case padded-4k] [--steps 20]
+
+A case runs TRL first, in its own environment and process, and keeps the batches it saw. Our trainer then replays
+those batches (same rows, same order, same accumulation) from the same initial weights. Gradient checkpointing is off
+on both sides, fp32, two threads. Where packing is off our trainer still lays the same rows side by side: that is
+what `packing=False` users get too, cut by rows.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CASES = {
+    "padded-4k": {"vocabulary": 4096, "rows": 8, "accumulation": 1, "packing": False},
+    "padded-4k-accumulated": {"vocabulary": 4096, "rows": 2, "accumulation": 4, "packing": False},
+    "packed-4k": {"vocabulary": 4096, "rows": 2, "accumulation": 1, "packing": True},
+    "packed-4k-accumulated": {"vocabulary": 4096, "rows": 1, "accumulation": 4, "packing": True},
+    "padded-32k": {"vocabulary": 32768, "rows": 8, "accumulation": 1, "packing": False},
+}
+WARM_UP = 4
+RATE = float(os.environ.get("RATE", "2e-4"))
+
+
+def make_rows(n: int, vocabulary: int) -> list[dict[str, list[int]]]:
+    """Prompts four times as long as completions, completions of 12 to 128 tokens (log-normal around 42)."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    rows = []
+    for length in np.clip(rng.lognormal(np.log(42), 0.45, n), 12, 128).astype(int):
+        ids = rng.integers(3, vocabulary, 5 * length)
+        rows.append({"input_ids": ids.tolist(), "labels": [-100] * (4 * length) + ids[4 * length :].tolist()})
+    return rows
+
+
+def make_model(vocabulary: int):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary, hidden_size=256, intermediate_size=688, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=4, max_position_embeddings=2048, eos_token_id=1, pad_token_id=0, bos_token_id=None,
+            tie_word_embeddings=True, attention_dropout=0.0,
+        )
+    )  # fmt: skip
+
+
+def trl_side(case: dict, steps: int, folder: Path) -> dict:
+    """TRL's SFTTrainer; leaves batches.pt and weights.pt in `folder`."""
+    import torch
+    from datasets import Dataset
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    vocabulary = {"<pad>": 0, "<eos>": 1, "<unk>": 2, **{f"w{i}": i for i in range(3, case["vocabulary"])}}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
+    seen, losses, ends = [], [], []
+
+    class Recorded(SFTTrainer):
+        def training_step(self, model, inputs, *rest, **named):
+            seen.append({k: v.clone() for k, v in inputs.items() if torch.is_tensor(v)})
+            loss = super().training_step(model, inputs, *rest, **named)
+            losses.append(loss.item())
+            return loss
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            ends.append(time.perf_counter())
+
+    settings = SFTConfig(
+        output_dir=str(folder / "trl"), max_steps=steps, per_device_train_batch_size=case["rows"],
+        gradient_accumulation_steps=case["accumulation"], packing=case["packing"], max_length=1024,
+        learning_rate=RATE, lr_scheduler_type="linear", warmup_steps=0, gradient_checkpointing=False, bf16=False,
+        use_cpu=True, report_to="none", save_strategy="no", logging_steps=10, disable_tqdm=True, seed=0,
+        train_sampling_strategy="sequential",
+    )  # fmt: skip
+    trainer = Recorded(
+        model=make_model(case["vocabulary"]), args=settings, processing_class=tokenizer,
+        train_dataset=Dataset.from_list(make_rows(2000, case["vocabulary"])), callbacks=[Clock()],
+    )  # fmt: skip
+    trainer.train()
+    torch.save(seen, folder / "batches.pt")
+    torch.save(trainer.model.state_dict(), folder / "weights.pt")
+    window = case["accumulation"]
+    return {
+        "losses": [sum(losses[i : i + window]) for i in range(0, len(losses), window)],
+        "seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)],
+    }
+
+
+def our_side(case: dict, steps: int, folder: Path) -> dict:
+    """Our loop over the batches TRL saw."""
+    import torch
+
+    from training.data import pack
+    from training.distributed import ranks
+    from training.loop import LoopConfig, fit
+    from training.sft import SFTModule
+
+    micro = [pack(documents(batch)) for batch in torch.load(folder / "batches.pt", weights_only=True)]
+    ends = []
+
+    class Replay:
+        """The recorded batches as a plan."""
+
+        def __init__(self) -> None:
+            self.steps = steps
+
+        def __call__(self, step: int, rank: int, world: int) -> list:
+            ends.append(time.perf_counter())
+            return micro[step * case["accumulation"] : (step + 1) * case["accumulation"]]
+
+    losses = []
+    for log_every in (1, 10):  # once to compare every loss, once to time it as TRL is timed
+        ends.clear()
+        model = make_model(case["vocabulary"]).train()
+        out = folder / f"ours{log_every}"
+        with ranks() as group:
+            result = fit(SFTModule(model), Replay(), LoopConfig(out, RATE, log_every=log_every, resume=False), group)
+        losses = losses or result.losses
+    ends.append(time.perf_counter())
+    theirs = torch.load(folder / "weights.pt", weights_only=True)
+    ours = model.state_dict()
+    return {
+        "losses": losses,
+        "seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)][1:],
+        "weight_difference": max((ours[k] - theirs[k].float()).abs().max().item() for k in theirs),
+    }
+
+
+def documents(batch: dict) -> list:
+    """The documents of a recorded batch: padded rows by their mask, a packed row by its restarting positions."""
+    import numpy as np
+
+    from training.data import Example
+
+    found = []
+    if "position_ids" in batch and "attention_mask" not in batch:
+        starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), batch["input_ids"].shape[1]]
+        parts = [(0, slice(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+    else:
+        parts = [(i, slice(0, int(m.sum()))) for i, m in enumerate(batch["attention_mask"])]
+    for row, span in parts:
+        ids, labels = batch["input_ids"][row, span].numpy(), batch["labels"][row, span].numpy()
+        taught = labels != -100
+        taught[:1] = False
+        found.append(Example("", ids.astype(np.int64), taught))
+    return found
+
+
+def child(side: str, name: str, steps: int, folder: Path) -> None:
+    """One side of one case; its figures as the last line of stdout."""
+    import torch
+
+    torch.set_num_threads(2)
+    found = (trl_side if side == "trl" else our_side)(CASES[name], steps, folder)
+    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print("\n" + json.dumps(found))
+
+
+def compare(name: str, steps: int, trl_python: str) -> dict:
+    """Both sides of a case, each in a process of its own."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1",
+    }  # fmt: skip
+    sides = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for side, python in (("trl", trl_python), ("ours", sys.executable)):
+            command = [python, __file__, "--side", side, "--case", name, "--steps", str(steps), "--folder", folder]
+            out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+            sides[side] = json.loads(out.strip().splitlines()[-1])
+    step = {side: statistics.median(found["seconds"][WARM_UP:]) for side, found in sides.items()}
+    pairs = list(zip(sides["trl"]["losses"], sides["ours"]["losses"], strict=True))
+    return {
+        "case": name, "steps": steps, "trl_step_s": step["trl"], "our_step_s": step["ours"],
+        "speed_ratio": step["trl"] / step["ours"], "trl_peak_mib": sides["trl"]["peak_mib"],
+        "our_peak_mib": sides["ours"]["peak_mib"], "memory_share": sides["ours"]["peak_mib"] / sides["trl"]["peak_mib"],
+        "loss_difference": max(abs(a - b) for a, b in pairs), "weight_difference": sides["ours"]["weight_difference"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--trl-python", default=str(ROOT / "benchmarks/.venv-trl/bin/python"))
+    parser.add_argument("--case", choices=CASES)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--side", choices=("trl", "ours"))
+    parser.add_argument("--folder", type=Path)
+    given = parser.parse_args()
+    if given.side:
+        child(given.side, given.case, given.steps, given.folder)
+        return
+    results = []
+    for name in [given.case] if given.case else CASES:
+        found = compare(name, given.steps, given.trl_python)
+        results.append(found)
+        print(
+            f"{name:22} {found['trl_step_s']:.3f} s -> {found['our_step_s']:.3f} s  {found['speed_ratio']:.2f}x   "
+            f"{found['trl_peak_mib']:.0f} -> {found['our_peak_mib']:.0f} MiB   "
+            f"loss {found['loss_difference']:.1e}  weights {found['weight_difference']:.1e}",
+            flush=True,
+        )
+    if not given.case:
+        (ROOT / "benchmarks/results/sft_vs_trl.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
