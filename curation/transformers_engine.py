@@ -9,7 +9,7 @@ from typing import Any, Literal
 from curation.chat import encode_prompts
 from curation.engine import Engine, Reply, Request, Sampling, sample_seed
 from curation.errors import EngineError
-from curation.weights import model_folder, model_identity
+from curation.weights import hide_loading_bars, model_folder, model_identity
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Loaded:
 
         from curation.sampler import NAME, sampler_attention
 
+        hide_loading_bars()
         folder = model_folder(engine.model)
         device = engine.device if engine.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         dtype = engine.dtype if engine.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"

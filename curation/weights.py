@@ -19,6 +19,13 @@ def model_folder(model: str) -> Path:
     return _snapshot(model)
 
 
+def hide_loading_bars() -> None:
+    """Transformers draws a bar for every file it loads or saves; a run shows its own progress."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 @lru_cache(maxsize=16)
 def _snapshot(model: str) -> Path:
     from huggingface_hub import snapshot_download

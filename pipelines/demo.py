@@ -42,7 +42,7 @@ def demo(settings: DemoSettings) -> int:
     plot(accuracy, out / "results.png")
     show_table(accuracy)
     print(f"\nshards and checkpoints: {out}/seed-*   figures: {out}/results.json   plot: {out}/results.png")
-    print(f"look at a run:          thresher show {out}/seed-0/best-of-K/run")
+    print(f"look at a run:          thresher show {out}/seed-0/run")
     return 0
 
 
@@ -50,20 +50,23 @@ def one_seed(settings: DemoSettings, out: Path, seed: int) -> dict[str, float]:
     """Held-out accuracy of the base and of each student, by name."""
     base = toy_model("base")
     prompts = Outcome(toy_prompts("sums", "train", settings.prompts, seed))
-    lists: dict[str, Mapping[str, Pipeline]] = {
-        "distilled": distill.pipelines(distill.Settings(seed=seed, max_tokens=64)),
-        "best-of-K": best_of_k.pipelines(best_of_k.Settings(seed=seed, k=settings.k, max_tokens=64)),
-        "reasoning": reasoning.pipelines(reasoning.Settings(seed=seed, max_tokens=64)),
+    taught = distill.Settings(seed=seed, max_tokens=64)
+    lists: dict[str, Pipeline] = {
+        "distilled": distill.pipelines(taught)["sft"],
+        "best-of-K": best_of_k.pipelines(best_of_k.Settings(seed=seed, k=settings.k, max_tokens=64))["sft"],
+        "reasoning": reasoning.pipelines(taught)["sft"],  # shares the teacher's answers with "distilled"
     }
+    _say(f"seed {seed}: shards")
+    result = run(lists, prompts, out / "run", recipe="demo", settings=settings)
     found = {"base": measure(str(base), settings.heldout, seed, out / "base.json")}
     for name in STUDENTS:
         _say(f"seed {seed}: {name}")
-        result = run(lists[name], prompts, out / name / "run", recipe=name)
         config = SFTConfig(
-            model=str(base), data=str(result.published["sft"]), out=str(out / name / "model"), epochs=4.0,
-            batch_size=32, learning_rate=5e-4, seed=seed, max_length=128, packing=True, log_every=50,
+            model=str(base), data=str(result.published[name]), out=str(out / name), epochs=4.0, batch_size=32,
+            learning_rate=1e-3 if name == "reasoning" else 5e-4, seed=seed, max_length=128, log_every=100,
         )  # fmt: skip
-        found[name] = measure(str(train(config).checkpoint), settings.heldout, seed, out / name / "eval.json")
+        trained = train(config)
+        found[name] = measure(str(trained.checkpoint), settings.heldout, seed, out / name / "eval.json")
     return found
 
 

@@ -36,7 +36,7 @@ class ToyRecipe:
     hidden: int = 128
     layers: int = 3
     heads: int = 2
-    context: int = 256  # positions
+    context: int = 512  # positions
     base_steps: int = 230
     teacher_steps: int = 260
     batch: int = 128  # rows per step

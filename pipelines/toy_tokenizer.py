@@ -29,7 +29,7 @@ def toy_tokenizer() -> "PreTrainedTokenizerFast":
     core.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|end|>", pad_token="<pad>", unk_token="<unk>",
-        additional_special_tokens=list(CONTROL[2:6]), model_max_length=256, clean_up_tokenization_spaces=False,
+        additional_special_tokens=list(CONTROL[2:6]), model_max_length=512, clean_up_tokenization_spaces=False,
     )  # fmt: skip
     tokenizer.chat_template = TEMPLATE
     return tokenizer

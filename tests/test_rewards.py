@@ -16,7 +16,14 @@ from curation.score import Score
 
 
 def judge(reward, completion: str, truth: str | None = None):
-    table = pa.table({"candidate_id": ["c"], "prompt_id": ["p"], "completion": [completion], "ground_truth": pa.array([truth], pa.string())})
+    table = pa.table(
+        {
+            "candidate_id": ["c"],
+            "prompt_id": ["p"],
+            "completion": [completion],
+            "ground_truth": pa.array([truth], pa.string()),
+        }
+    )
     (verdict,) = reward(table)
     return verdict
 
@@ -91,7 +98,11 @@ def test_a_weighted_sum_keeps_its_parts_and_is_silent_when_one_is():
 def test_score_writes_nan_and_never_null_or_zero_for_no_verdict():
     table = pa.table({"candidate_id": ["a", "b"], "completion": ["1", "2"], "ground_truth": pa.array(["1", None])})
     out = Score(ExactMatch())(table)
-    assert out.rows["score"].null_count == 0 and math.isnan(out.rows["score"][1].as_py()) and out.counters == {"no_verdict": 1}
+    assert (
+        out.rows["score"].null_count == 0
+        and math.isnan(out.rows["score"][1].as_py())
+        and out.counters == {"no_verdict": 1}
+    )
     assert out.rows["scores"].to_pylist()[0] == [("exact", 1.0)]
 
 
@@ -161,7 +172,9 @@ def test_votes_count_answers_not_texts_and_ties_share_the_win():
         }
     )
     assert majority_vote(rows) == {"p": 1.0, "q": 0.5}
-    assert mean_pass_at_k(rows, 2) == pytest.approx(1.0) and mean_pass_at_k(rows, 1) == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert mean_pass_at_k(rows, 2) == pytest.approx(1.0) and mean_pass_at_k(rows, 1) == pytest.approx(
+        (2 / 3 + 1 / 2) / 2
+    )
 
 
 @dataclass(frozen=True)

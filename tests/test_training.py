@@ -222,7 +222,9 @@ def test_resuming_after_any_step_is_bit_identical(tmp_path: Path):
         assert (out / "metrics.jsonl").read_bytes() == lines, stop
 
 
-@pytest.mark.parametrize("damage", ["flip state", "cut state", "no state", "flip manifest", "no manifest", "empty manifest"])
+@pytest.mark.parametrize(
+    "damage", ["flip state", "cut state", "no state", "flip manifest", "no manifest", "empty manifest"]
+)
 def test_a_damaged_checkpoint_is_set_aside_and_the_last_good_one_used(tmp_path: Path, damage: str):
     for step in (1, 2):
         save_checkpoint(tmp_path, step, {"x": torch.full((4,), float(step))}, {"data": "d"}, keep=5)
@@ -304,10 +306,29 @@ def test_a_trained_folder_names_its_data_and_can_be_answered_from(tmp_path: Path
 def test_two_ranks_train_as_one(tmp_path: Path, parallel: str):
     """Rows of unequal length, an odd batch: the ranks' token counts differ, the loss must not."""
     data = write(tmp_path)
-    shared = {"data": str(data), "steps": 5, "batch_size": 5, "learning_rate": 1e-3, "log_every": 1, "model": str(random_model())}
+    shared = {
+        "data": str(data),
+        "steps": 5,
+        "batch_size": 5,
+        "learning_rate": 1e-3,
+        "log_every": 1,
+        "model": str(random_model()),
+    }
     one = train(SFTConfig(out=str(tmp_path / "one"), **shared))
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**shared, "out": tmp_path / "two", "parallel": parallel}.items()]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipelines.cli", "train", "sft"]
+    flags = [
+        f"--{k.replace('_', '-')}={v}" for k, v in {**shared, "out": tmp_path / "two", "parallel": parallel}.items()
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "pipelines.cli",
+        "train",
+        "sft",
+    ]
     subprocess.run(command + flags, cwd=ROOT, check=True, capture_output=True, timeout=240)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert np.allclose(losses, one.fit.losses, atol=1e-5)

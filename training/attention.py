@@ -23,13 +23,16 @@ def document_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     runs: tuple[tuple[int, int, int], ...] = (),
+    bounds: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each document. query (1, H, T, D), key and value (1, Hkv, T, D); returns (1, T, H, D)."""
     assert attention_mask is None and query.shape[0] == 1 and runs, "document attention takes one packed row"
+    if torch.is_autocast_enabled(query.device.type):  # rotary embeddings leave queries and keys in fp32
+        query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, H, D)
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
-        return _varlen(q, k, v, runs, scaling)[None], None
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and bounds is not None and dropout == 0:
+        return _varlen(q, k, v, bounds, runs[-1][2], scaling)[None], None
     grouped = k.shape[1] != q.shape[1]
     out = []
     for start, n, length in runs:
@@ -42,16 +45,13 @@ def document_attention(
 
 
 def _varlen(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, runs: tuple[tuple[int, int, int], ...], scaling: float | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: torch.Tensor, longest: int, scaling: float | None
 ) -> torch.Tensor:
     """torch's own variable-length flash attention (CUDA, fp16 or bf16). q (T, H, D) → (T, H, D)."""
     from torch.nn.attention.varlen import varlen_attn
 
-    lengths = [length for _, n, length in runs for _ in range(n)]
-    cumulative = torch.tensor([0, *lengths], device=q.device).cumsum(0).int()
-    longest = max(lengths)
     out = varlen_attn(
-        q, k, v, cumulative, cumulative, longest, longest, scale=scaling, window_size=(-1, 0),
+        q, k, v, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0),
         enable_gqa=k.shape[1] != q.shape[1],
     )  # fmt: skip
     assert isinstance(out, torch.Tensor)

@@ -45,6 +45,7 @@ class MicroBatch:
     predict: torch.Tensor  # int64 (N,)
     targets: torch.Tensor  # int64 (N,)
     weights: torch.Tensor | None  # float32 (N,)
+    bounds: torch.Tensor  # int32 (D + 1,): where documents begin, and the end; what CUDA's attention takes
     runs: tuple[tuple[int, int, int], ...]
     supervised: float  # weight of the targets: the loss's normaliser
 
@@ -53,7 +54,7 @@ class MicroBatch:
         return self.ids.shape[1]
 
     def to(self, device: torch.device) -> "MicroBatch":
-        move = {n: getattr(self, n).to(device, non_blocking=True) for n in ("ids", "positions", "predict", "targets")}
+        move = {n: getattr(self, n).to(device, non_blocking=True) for n in ("ids", "positions", "predict", "targets", "bounds")}
         weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
         return MicroBatch(**move, weights=weights, runs=self.runs, supervised=self.supervised)
 
@@ -177,6 +178,7 @@ def pack(examples: Sequence[Example]) -> MicroBatch:
         predict=torch.from_numpy(predict),
         targets=torch.from_numpy(ids[predict + 1]).long(),
         weights=weights,
+        bounds=torch.from_numpy(np.append(starts, len(ids)).astype(np.int32)),
         runs=runs,
         supervised=supervised,
     )

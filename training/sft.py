@@ -74,7 +74,8 @@ class SFTModule(nn.Module):
         causal = inner(self.model)
         body = getattr(causal, causal.base_model_prefix)
         if self.packs:
-            states = body(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, runs=batch.runs)
+            layout = {"runs": batch.runs, "bounds": batch.bounds}
+            states = body(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **layout)
             return states.last_hidden_state[0, batch.predict]
         ids, mask, flat = unpacked(batch)
         states = body(input_ids=ids, attention_mask=mask, use_cache=False)
@@ -167,6 +168,9 @@ def load_model(model: str) -> Any:
     """The model's weights in fp32, from safetensors only. Raises InputError."""
     from transformers import AutoModelForCausalLM
 
+    from curation.weights import hide_loading_bars
+
+    hide_loading_bars()
     try:
         return AutoModelForCausalLM.from_pretrained(
             model, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
