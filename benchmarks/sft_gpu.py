@@ -100,7 +100,9 @@ def ours(tiny: bool, out: Path) -> dict:
                 ends.append(time.perf_counter())
                 return batches(step, rank, world)
 
-        result = fit(SFTModule(model), Clocked(), LoopConfig(out, 2e-5, precision="bf16", log_every=1000, resume=False), group)
+        result = fit(
+            SFTModule(model), Clocked(), LoopConfig(out, 2e-5, precision="bf16", log_every=1000, resume=False), group
+        )
         wait(group.device)
         ends.append(time.perf_counter())
         peak = matmul_peak(group.device)
@@ -140,7 +142,9 @@ def trl(tiny: bool, out: Path) -> dict:
         disable_tqdm=True, logging_steps=1000, seed=0,
     )  # fmt: skip
     data = Dataset.from_list(make_rows(4 * STEPS * ROWS, shape(tiny)["vocab_size"]))
-    Counted(model=make_model(tiny), args=settings, processing_class=tokenizer, train_dataset=data, callbacks=[Clock()]).train()
+    Counted(
+        model=make_model(tiny), args=settings, processing_class=tokenizer, train_dataset=data, callbacks=[Clock()]
+    ).train()
     return {"tokens_per_second": sum(tokens[WARM_UP:-1]) / (ends[-1] - ends[WARM_UP])}
 
 

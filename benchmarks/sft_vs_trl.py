@@ -10,6 +10,7 @@ what `packing=False` users get too, cut by rows.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -100,7 +101,7 @@ def trl_side(case: dict, steps: int, folder: Path) -> dict:
     window = case["accumulation"]
     return {
         "losses": [sum(losses[i : i + window]) for i in range(0, len(losses), window)],
-        "seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)],
+        "seconds": [b - a for a, b in itertools.pairwise(ends)],
     }
 
 
@@ -139,7 +140,7 @@ def our_side(case: dict, steps: int, folder: Path) -> dict:
     ours = model.state_dict()
     return {
         "losses": losses,
-        "seconds": [b - a for a, b in zip(ends, ends[1:], strict=False)][1:],
+        "seconds": [b - a for a, b in itertools.pairwise(ends)][1:],
         "weight_difference": max((ours[k] - theirs[k].float()).abs().max().item() for k in theirs),
     }
 
@@ -153,7 +154,7 @@ def documents(batch: dict) -> list:
     found = []
     if "position_ids" in batch and "attention_mask" not in batch:
         starts = [*(batch["position_ids"][0] == 0).nonzero().flatten().tolist(), batch["input_ids"].shape[1]]
-        parts = [(0, slice(a, b)) for a, b in zip(starts, starts[1:], strict=False)]
+        parts = [(0, slice(a, b)) for a, b in itertools.pairwise(starts)]
     else:
         parts = [(i, slice(0, int(m.sum()))) for i, m in enumerate(batch["attention_mask"])]
     for row, span in parts:

@@ -10,28 +10,26 @@ Two threads work on shards; a stage that asks an engine does so for one shard at
 generated, the one before it is scored.
 """
 
-import errno
-import os
 import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from curation.card import write_card
 from curation.durable import Disk, put
 from curation.engine import Engine, Reply, Request
-from curation.errors import InputError, StorageError
+from curation.errors import InputError
 from curation.journal import Journal
 from curation.plan import INPUT, Node, Plan, make_plan
 from curation.progress import Progress, stage_line
+from curation.publish import publish
 from curation.schema import canonical_json
-from curation.shards import Commit, ShardSet, sealed
+from curation.shards import ShardSet
 from curation.stage import Outcome, Pipeline, plain, settle, shown
 
 
@@ -247,54 +245,13 @@ class LocalRun:
 
     def publish(self, name: str, nodes: Sequence[Node], stages: list[dict[str, Any]]) -> Path:
         """The pipeline's last stage as a finished set of its own with a data card; an older one is replaced whole."""
-        target, last = self.plan.out / name, self.work[nodes[-1].fingerprint].shards
-        wanted = {"pipeline": name, "fingerprint": nodes[-1].fingerprint}
-        if (target / "_SUCCESS.json").exists() and (target / "plan.json").read_text() == canonical_json(wanted):
-            return target
-        made = self.plan.out / f".{name}.{os.getpid()}.publishing"
-        shutil.rmtree(made, ignore_errors=True)
-        copy = ShardSet.create(made, wanted)
-        for commit in last.commits().values():
-            adopt(copy, last, commit)
-        used = {n.fingerprint for n in nodes}
-        success = copy.finish(name, {"run": "..", "stage": _relative(nodes[-1].folder, self.plan.out)})
-        write_card(made, name, success, [s for s in stages if s["fingerprint"] in used], self.input)
-        swap(made, target)
-        return target
-
-
-def swap(made: Path, target: Path) -> None:
-    """Give the folder `made` the name `target`, whatever bears it now. Another run may do the same at this moment."""
-    for attempt in range(100):
-        old: Path | None = target.with_name(f".{target.name}.{os.getpid()}.{attempt}.old")
-        try:
-            target.rename(str(old))
-        except FileNotFoundError:
-            old = None  # nothing bears it
-        try:
-            made.rename(target)
-            return
-        except OSError as e:
-            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        finally:
-            if old is not None:
-                shutil.rmtree(old, ignore_errors=True)
-    raise StorageError(str(target), "a folder that others keep replacing", "a free name", "stop the other run")
+        last, used = self.work[nodes[-1].fingerprint].shards, {n.fingerprint for n in nodes}
+        made_by = [s for s in stages if s["fingerprint"] in used]
+        return publish(self.plan.out, name, nodes[-1].fingerprint, last, made_by, self.input)
 
 
 class _InputNode:
     whole = False
-
-
-def adopt(target: ShardSet, source: ShardSet, commit: Commit) -> None:
-    """Commit a shard of another set here under the same bytes: a second name for the file, or a copy where links fail."""
-    try:
-        (target.path / commit.file).hardlink_to(source.path / commit.file)
-    except OSError:
-        shutil.copyfile(source.path / commit.file, target.path / commit.file)
-    record = {**asdict(commit), "drops": None, "counters": {}}
-    put(target.disk, target.path / "commits" / f"{commit.shard}.json", sealed(record))
 
 
 def _sorted(rows: pa.Table) -> pa.Table:

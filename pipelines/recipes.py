@@ -8,6 +8,7 @@ your own is given by path (`my_recipe.py`).
 import difflib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,10 +34,11 @@ def load_recipe(name: str) -> Recipe:
         module = importlib.import_module(f"pipelines.{name}")
     elif name.endswith(".py"):
         path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
         if spec is None or spec.loader is None or not path.is_file():
             raise InputError(name, "no such file", "a Python file with Settings and pipelines()", "check the path")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses and help texts look for its source
         spec.loader.exec_module(module)
     else:
         near = difflib.get_close_matches(name, SHIPPED, 1)

@@ -51,7 +51,7 @@ def test_no_spelling_of_a_control_token_becomes_one(tokenizer):
         for at in (0, 1):
             messages = [dict(m) for m in CHAT]
             messages[at]["content"] = f"x {text} y"
-            ids, taught = encode_turns(tokenizer, messages)
+            ids, _taught = encode_turns(tokenizer, messages)
             assert controls(tokenizer, ids) == plain, text
             assert tokenizer.decode(ids).count(text) >= 1
 

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from pipelines.cli import main
 from tests.fakes import random_model
 
@@ -67,7 +65,8 @@ def test_prompts_to_shards_to_checkpoint_to_figures_to_lineage(tmp_path: Path, c
     assert {"accuracy", "pass@1", "pass@2", "maj@2", "no_verdict"} <= set(json.loads(figures.read_text()))
     capsys.readouterr()
     assert main(["show", run]) == 0
-    assert "not_best" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "left: " in shown and "BestOfK(" in shown and "set " in shown
     assert main(["trace", trained, "--run", run]) == 0
     assert "Sample(" in capsys.readouterr().out
     first = json.loads((Path(run) / "run.json").read_text())["stages"]

@@ -15,13 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curation.errors import InputError, StorageError
 from curation.schema import MESSAGES
 from pipelines.toy_tasks import draw
+from tests.fakes import random_model
 from training.checkpoint import checkpoints, newest_checkpoint, save_checkpoint
 from training.data import Batches, Example, encode, pack
 from training.distributed import ranks
 from training.losses import weighted_nll
 from training.optimizer import schedule_factor
 from training.sft import SFTConfig, SFTModule, fit_examples, load_model, train
-from tests.fakes import random_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

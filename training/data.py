@@ -54,7 +54,10 @@ class MicroBatch:
         return self.ids.shape[1]
 
     def to(self, device: torch.device) -> "MicroBatch":
-        move = {n: getattr(self, n).to(device, non_blocking=True) for n in ("ids", "positions", "predict", "targets", "bounds")}
+        move = {
+            n: getattr(self, n).to(device, non_blocking=True)
+            for n in ("ids", "positions", "predict", "targets", "bounds")
+        }
         weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
         return MicroBatch(**move, weights=weights, runs=self.runs, supervised=self.supervised)
 
