@@ -75,7 +75,8 @@ def _collect(spec: str, limit: int | None, split: str | None, make: Make, schema
         elif key and row[key] in seen:
             gone.append((found.place, f"duplicate_{key.removesuffix('_id')}", row[key]))
         else:
-            seen.add(row[key]) if key else None
+            if key:
+                seen.add(row[key])
             made.append(row)
     if not made and gone and all(reason == "no_known_columns" for _, reason, _ in gone):
         raise InputError(

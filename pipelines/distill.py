@@ -12,7 +12,7 @@ from curation.messages import ToMessages
 from curation.rewards import reward_by_name
 from curation.sample import Sample
 from curation.score import Score
-from curation.stage import Pipeline
+from curation.stage import Pipeline, Stage
 from pipelines.models import EngineKind, engine_for
 
 
@@ -32,7 +32,7 @@ def pipelines(s: Settings) -> Mapping[str, Pipeline]:
     return {"sft": [*taught(s), ToMessages()]}
 
 
-def taught(s: Settings) -> list:
+def taught(s: Settings) -> list[Stage]:
     """The teacher's whole and, where there is a truth, right answers; shared with the `reasoning` recipe."""
     engine = engine_for(s.teacher, s.engine, s.api_key_env)
     sample = Sample(

@@ -101,7 +101,8 @@ def fit(module: nn.Module, batches: BatchPlan, config: LoopConfig, ranks: Ranks)
     with run.stop_signals():
         while run.state.step < batches.steps:
             run.advance()
-    run.metrics.close() if run.metrics else None
+    if run.metrics:
+        run.metrics.close()
     return FitResult(batches.steps, run.losses, run.state.skipped)
 
 

@@ -4,7 +4,6 @@ thresher train sft --model M --data runs/x/sft --out runs/x/model
 """
 
 import json
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +98,7 @@ def unpacked(batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
 def train(config: SFTConfig, model: Any = None) -> SFTResult:
     """Train and leave a model folder in `config.out`. `model` may be given in memory, e.g. a PEFT model.
 
-    Raises InputError for a missing model or data, EngineError never, StorageError for a full disk.
+    Raises InputError for a model or data that cannot be used, StorageError for a full disk.
     """
     from curation.source import read_messages
 
@@ -190,10 +189,7 @@ def save_model(model: Any, tokenizer: Any, out: Path, group: Ranks) -> None:
         state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not group.first:
         return
-    transformers_model = inner(model)
-    transformers_model.set_attn_implementation("sdpa") if hasattr(
-        transformers_model, "set_attn_implementation"
-    ) else nullcontext()
+    inner(model).set_attn_implementation("sdpa")  # what is saved must load without this file
     model.save_pretrained(out, state_dict=state)
     tokenizer.save_pretrained(out)
 
