@@ -56,7 +56,9 @@ def alone(model: torch.nn.Module, docs: list[Example]) -> torch.Tensor:
 def gradient(model: torch.nn.Module, loss: torch.Tensor) -> torch.Tensor:
     used = [p for p in model.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, used, allow_unused=True)
-    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(used, found, strict=True)])
+    return torch.cat(
+        [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(used, found, strict=True)]
+    )
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -47,7 +47,10 @@ def test_tiles_under_autocast_take_its_type_and_give_fp32_gradients():
     slopes = torch.autograd.grad(loss, (hidden, head.weight))
     assert loss.dtype == torch.float32 and all(g.dtype == torch.float32 for g in slopes)
     assert abs(loss - wanted[0]) < 2e-2 * wanted[0] and found["measured"] == N
-    assert all(F.cosine_similarity(a.flatten().double(), b.flatten(), 0) > 0.999 for a, b in zip(slopes, wanted[1:], strict=True))
+    assert all(
+        F.cosine_similarity(a.flatten().double(), b.flatten(), 0) > 0.999
+        for a, b in zip(slopes, wanted[1:], strict=True)
+    )
 
 
 def test_half_precision_logits_are_scored_in_fp32():
@@ -81,7 +84,9 @@ def test_an_adapter_on_the_head_is_heeded():
     head = model.get_base_model().get_output_embeddings()
     loss, _ = weighted_nll(hidden, head, targets, None)
     assert torch.allclose(loss, F.cross_entropy(head(hidden), targets, reduction="sum"))
-    assert not torch.allclose(loss, F.cross_entropy(hidden @ base.lm_head.base_layer.weight.T, targets, reduction="sum"))
+    assert not torch.allclose(
+        loss, F.cross_entropy(hidden @ base.lm_head.base_layer.weight.T, targets, reduction="sum")
+    )
     loss.backward()
     assert all(p.grad is not None for n, p in model.named_parameters() if "lora" in n)
 

@@ -16,9 +16,10 @@ def weighted_nll(
     hidden (N, H): only positions that predict a taught token, so the head works on those alone. targets (N,).
     """
     # A head with adapters is a subclass: its forward must run, so only a plain one is tiled.
-    plain = type(head) is nn.Linear and head.bias is None and hasattr(nn, "LinearCrossEntropyOptions")  # torch 2.13
-    if plain and hidden.is_cuda and head.weight.shape[0] >= TILE_VOCABULARY:
-        return tiled_nll(hidden, head.weight, targets, weights, measure)
+    if type(head) is nn.Linear and head.bias is None and hidden.is_cuda and hasattr(nn, "LinearCrossEntropyOptions"):
+        matrix: torch.Tensor = head.weight
+        if matrix.shape[0] >= TILE_VOCABULARY:
+            return tiled_nll(hidden, matrix, targets, weights, measure)
     return logits_nll(head(hidden), targets, weights, measure)
 
 
