@@ -13,11 +13,11 @@ from torch import nn
 
 from curation.errors import InputError
 from curation.schema import content_id
-from training.attention import use_document_attention
+from training.attention import head_is_all, use_document_attention
 from training.data import Batches, Example, MicroBatch, check_examples, encode
 from training.distributed import Parallel, Ranks, ranks
 from training.loop import FitResult, LoopConfig, Precision, fit
-from training.losses import weighted_nll
+from training.losses import logits_nll, weighted_nll
 from training.optimizer import Schedule
 
 
@@ -40,6 +40,10 @@ class SFTConfig:
     max_grad_norm: float = 1.0  # clipping; 0 = off
     precision: Precision = "fp32"  # bf16 = autocast over fp32 weights
     gradient_checkpointing: bool = False  # less memory, about a fifth slower
+    lora_rank: int = 0  # train adapters of this rank (needs peft); 0 = all weights
+    lora_alpha: float = 32.0  # adapters count alpha/rank
+    lora_targets: tuple[str, ...] = ("all-linear",)  # names of the layers that get adapters
+    lora_merge: bool = True  # leave whole weights that any engine loads, the adapter beside them
     parallel: Parallel = "ddp"  # how ranks of torchrun share the work
     shuffle: bool = True  # a new order per epoch, from the seed
     seed: int = 0  # of order and dropout
@@ -61,10 +65,14 @@ class SFTModule(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        refuse_virtual_tokens(model)
         self.model = model
         self.packs = use_document_attention(inner(model))
+        self.plain_head = head_is_all(inner(model))
 
     def forward(self, batch: MicroBatch, measure: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if not self.plain_head:  # scaled or capped logits: the model makes them itself, at the same positions
+            return logits_nll(self.logits(batch), batch.targets, batch.weights, measure)
         hidden = self.hidden(batch)
         return weighted_nll(hidden, inner(self.model).get_output_embeddings(), batch.targets, batch.weights, measure)
 
@@ -73,12 +81,17 @@ class SFTModule(nn.Module):
         causal = inner(self.model)
         body = getattr(causal, causal.base_model_prefix)
         if self.packs:
-            layout = {"runs": batch.runs, "bounds": batch.bounds}
-            states = body(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **layout)
-            return states.last_hidden_state[0, batch.predict]
-        ids, mask, flat = unpacked(batch)
-        states = body(input_ids=ids, attention_mask=mask, use_cache=False)
-        return states.last_hidden_state[mask.bool()][flat][batch.predict]
+            return body(**packed(batch)).last_hidden_state[0, batch.predict]
+        ids, real = unpacked(batch)
+        return body(input_ids=ids, use_cache=False).last_hidden_state[real][batch.predict]
+
+    def logits(self, batch: MicroBatch) -> torch.Tensor:
+        """The model's own logits (N, V) at the positions that predict a taught token."""
+        causal = inner(self.model)
+        if self.packs:
+            return causal(**packed(batch), logits_to_keep=batch.predict).logits[0]
+        ids, real = unpacked(batch)
+        return causal(input_ids=ids, use_cache=False).logits[real][batch.predict]
 
 
 def inner(model: Any) -> Any:
@@ -86,13 +99,31 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def unpacked(batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The packed row as a right-padded rectangle: ids (B, L), mask (B, L), and the order of its real tokens."""
-    pieces = [batch.ids[0, s + i * n : s + (i + 1) * n] for s, count, n in batch.runs for i in range(count)]
-    ids = nn.utils.rnn.pad_sequence(pieces, batch_first=True)
+def refuse_virtual_tokens(model: Any) -> None:
+    """Raises InputError for PEFT's prompt learning: its virtual tokens would be passed over."""
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise InputError(
+            "model", "a PEFT model with virtual tokens", "adapters inside the model, such as LoRA",
+            "train prompt-learning models with PEFT's own tools",
+        )  # fmt: skip
+
+
+def packed(batch: MicroBatch) -> dict[str, Any]:
+    """What a model with document attention is called with."""
+    shape = {"runs": batch.runs, "bounds": batch.bounds}
+    return {"input_ids": batch.ids, "position_ids": batch.positions, "use_cache": False, **shape}
+
+
+def unpacked(batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """The packed row as a right-padded rectangle: ids (B, L) and which are real (B, L), in the same order.
+
+    No mask goes to the model: nothing causal sees what stands to its right, and a query whose whole window is
+    masked would be NaN.
+    """
+    pieces = batch.ids[0].split([length for _, count, length in batch.runs for _ in range(count)])
+    ids = nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
     lengths = torch.tensor([len(p) for p in pieces], device=ids.device)
-    mask = (torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]).long()
-    return ids, mask, torch.arange(batch.tokens, device=ids.device)
+    return ids, torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
 
 
 def train(config: SFTConfig, model: Any = None) -> SFTResult:
@@ -112,15 +143,39 @@ def train(config: SFTConfig, model: Any = None) -> SFTResult:
             print(f"left out {sum(dropped.values())} of {read.rows.num_rows + read.dropped.num_rows} rows: {dropped}")
         torch.manual_seed(config.seed)  # for what a model draws when it is made (a new head, adapters)
         trained = model if model is not None else load_model(config.model)
+        if config.lora_rank:
+            trained = with_adapters(trained, config)
         if config.gradient_checkpointing:
             trained.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         result = fit_examples(trained, examples, config, group)
         out = Path(config.out)
+        if config.lora_rank and config.lora_merge and config.parallel == "ddp":
+            if group.first:
+                trained.save_pretrained(out / "adapter")
+            trained = trained.merge_and_unload()
         save_model(trained, tokenizer, out, group)
         if group.first:
             write_lineage(out, config, examples, dropped, result)
         group.wait()
     return SFTResult(out, result, dropped)
+
+
+def with_adapters(model: Any, config: SFTConfig) -> Any:
+    """The model with fresh LoRA adapters (Hu et al. 2021), everything else frozen. Raises InputError."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as e:
+        raise InputError("lora_rank", "peft not installed", "peft", "pip install 'thresher[peft]'") from e
+    every = config.lora_targets == ("all-linear",)
+    settings = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, task_type="CAUSAL_LM",
+        target_modules="all-linear" if every else list(config.lora_targets),
+    )  # fmt: skip
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as e:
+        names = ", ".join(config.lora_targets)
+        raise InputError("lora_targets", names, "names of layers in the model", _first_line(e)) from e
 
 
 def fit_examples(model: Any, examples: list[Example], config: SFTConfig, group: Ranks) -> FitResult:

@@ -1,0 +1,99 @@
+"""Losses against the plain formula in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from training.losses import logits_nll, tiled_nll, token_statistics, weighted_nll
+
+N, H, V = 37, 16, 300
+
+
+def case(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.nn.Linear, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    head = torch.nn.Linear(H, V, bias=False).to(dtype)
+    return torch.randn(N, H, dtype=dtype, requires_grad=True), head, torch.randint(V, (N,)), torch.rand(N)
+
+
+def oracle(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor, weights: torch.Tensor | None):
+    """Loss and gradients in float64, from the definition."""
+    h, w = hidden.detach().double().requires_grad_(), head.weight.detach().double().requires_grad_()
+    log_p = (h @ w.T).log_softmax(-1)
+    each = -log_p[torch.arange(len(targets)), targets]
+    loss = each.sum() if weights is None else (each * weights.double()).sum()
+    return loss, *torch.autograd.grad(loss, (h, w))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("tile", [None, 5, 37, 1000])
+def test_the_sum_and_its_gradients_are_the_definitions(weighted: bool, tile: int | None):
+    hidden, head, targets, w = case()
+    weights = w if weighted else None
+    wanted = oracle(hidden, head, targets, weights)
+    if tile is None:
+        loss, _ = weighted_nll(hidden, head, targets, weights)
+    else:
+        loss, _ = tiled_nll(hidden, head.weight, targets, weights, tile=tile)
+    got = (loss, *torch.autograd.grad(loss, (hidden, head.weight)))
+    for a, b in zip(got, wanted, strict=True):
+        assert torch.allclose(a.double(), b, atol=1e-5)
+
+
+def test_tiles_under_autocast_take_its_type_and_give_fp32_gradients():
+    hidden, head, targets, _ = case()
+    wanted = oracle(hidden, head, targets, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, found = tiled_nll(hidden, head.weight, targets, None, measure=True, tile=8)
+    slopes = torch.autograd.grad(loss, (hidden, head.weight))
+    assert loss.dtype == torch.float32 and all(g.dtype == torch.float32 for g in slopes)
+    assert abs(loss - wanted[0]) < 2e-2 * wanted[0] and found["measured"] == N
+    assert all(
+        F.cosine_similarity(a.flatten().double(), b.flatten(), 0) > 0.999
+        for a, b in zip(slopes, wanted[1:], strict=True)
+    )
+
+
+def test_half_precision_logits_are_scored_in_fp32():
+    logits = torch.randn(4, 9).bfloat16()
+    targets = torch.tensor([1, 2, 3, 4])
+    loss, _ = logits_nll(logits, targets, None)
+    assert loss.dtype == torch.float32 and torch.equal(loss, F.cross_entropy(logits.float(), targets, reduction="sum"))
+
+
+def test_statistics_are_sums_of_entropy_and_hits_however_tiled():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
+    found = token_statistics(logits, torch.tensor([0, 2]))
+    wanted = sum(-p * torch.tensor(p).log() for row in ([0.5, 0.25, 0.25], [0.1, 0.8, 0.1]) for p in row)
+    assert torch.allclose(found["entropy"], wanted) and found["mean_token_accuracy"] == 1 and found["measured"] == 2
+    hidden, head, targets, _ = case()
+    _, whole = weighted_nll(hidden, head, targets, None, measure=True)
+    _, tiled = tiled_nll(hidden, head.weight, targets, None, measure=True, tile=7)
+    assert all(torch.allclose(whole[k].float(), tiled[k].float(), rtol=1e-5) for k in whole)
+
+
+def test_an_adapter_on_the_head_is_heeded():
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(
+        LlamaConfig(vocab_size=V, hidden_size=H, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
+    )
+    model = get_peft_model(base, LoraConfig(target_modules=["lm_head"], r=2, init_lora_weights=False))
+    hidden, _, targets, _ = case()
+    head = model.get_base_model().get_output_embeddings()
+    loss, _ = weighted_nll(hidden, head, targets, None)
+    assert torch.allclose(loss, F.cross_entropy(head(hidden), targets, reduction="sum"))
+    assert not torch.allclose(
+        loss, F.cross_entropy(hidden @ base.lm_head.base_layer.weight.T, targets, reduction="sum")
+    )
+    loss.backward()
+    assert all(p.grad is not None for n, p in model.named_parameters() if "lora" in n)
+
+
+def test_no_supervised_position_is_a_loss_of_zero():
+    _, head, _, _ = case()
+    hidden = torch.zeros(0, H, requires_grad=True)
+    loss, _ = weighted_nll(hidden, head, torch.zeros(0, dtype=torch.long), None)
+    loss.backward()
+    assert loss == 0
