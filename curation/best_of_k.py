@@ -48,6 +48,8 @@ class BestOfK(Stage):
             if self.min_score is not None or self.pass_rate is not None:
                 raise PipelineError("BestOfK", "no column score", "scored rows", "put a Score stage before it")
             frame["score"] = 0.0
+        if self.ties == "shortest" and "completion_tokens" not in frame:
+            raise PipelineError("BestOfK", "no column completion_tokens", "token counts", 'set ties="smallest_id"')
         reasons = bar(frame, self)
         best = choose(frame[reasons.isna()], self.keep, self.ties)
         reasons[reasons.isna() & ~frame.index.isin(best)] = "not_best"
@@ -63,7 +65,7 @@ def bar(frame: pd.DataFrame, rule: BestOfK) -> pd.Series:
 
     if not rule.allow_truncated:
         mark(~frame["finish_reason"].isin(["stop", "tool_calls"]), "truncated")
-    mark(frame["completion"].str.strip() == "", "empty")
+    mark(frame["completion"].fillna("").str.strip() == "", "empty")
     mark(frame["score"].isna(), "no_verdict")
     if rule.pass_rate is not None:
         solved = (frame["score"] >= rule.passing).astype(float).where(frame["score"].notna())

@@ -15,7 +15,7 @@ class ThresherError(Exception):
 
     def __init__(self, where: str, found: str, expected: str, remedy: str) -> None:
         self.where, self.found, self.expected, self.remedy = where, found, expected, remedy
-        super().__init__(_one_line(f"{where}: found {found}; expected {expected}; {remedy}"))
+        super().__init__(one_line(f"{where}: found {found}; expected {expected}; {remedy}"))
 
 
 class InputError(ThresherError):
@@ -40,7 +40,7 @@ class GateRefused(ThresherError):
     exit_code: ClassVar[int] = 1
 
 
-def _one_line(text: str, limit: int = 600) -> str:
+def one_line(text: str, limit: int = 600) -> str:
     """Control characters shown escaped, so that hostile input cannot draw on the terminal; cut at `limit`."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

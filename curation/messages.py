@@ -1,5 +1,6 @@
 """ToMessages: chosen answers become SFT rows, prompt and answer as one conversation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ class ToMessages(Stage):
     writes: ClassVar = tuple(SFT.names)
     replaces: ClassVar = True
 
-    system: str | None = None  # put before each conversation
+    system: str | None = None  # put before each conversation, joined to a system message it has
     include_reasoning: bool = False
     think: tuple[str, str] = ("<think>", "</think>")
 
@@ -32,5 +33,13 @@ class ToMessages(Stage):
     def _conversation(self, prompt: list[Message], answer: str, thought: str | None) -> list[Message]:
         opening, closing = self.think
         text = f"{opening}{thought}{closing}{answer}" if self.include_reasoning and thought else answer
-        head: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
-        return [*head, *prompt, {"role": "assistant", "content": text}]
+        return [*with_system(prompt, self.system), {"role": "assistant", "content": text}]
+
+
+def with_system(prompt: Sequence[Message], text: str | None) -> list[Message]:
+    """`prompt` behind a system message of `text`. One it has already is joined to it: templates take one alone."""
+    if not text:
+        return list(prompt)
+    if prompt and prompt[0]["role"] == "system":
+        return [{"role": "system", "content": f"{text}\n\n{prompt[0]['content']}"}, *prompt[1:]]
+    return [{"role": "system", "content": text}, *prompt]

@@ -1,6 +1,10 @@
 """What a run will do: pipelines as one tree of stages, the folder of each, what is there already, and why the rest runs."""
 
+import hashlib
 import itertools
+import json
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from curation.errors import PipelineError
-from curation.schema import content_id
-from curation.shards import ShardSet, is_shard_set
+from curation.errors import InputError, PipelineError
+from curation.schema import PROMPTS, content_id
+from curation.shards import SUCCESS, ShardSet, is_shard_set
 from curation.stage import Pipeline, Stage, fingerprint, lint, plain, shown
 
 INPUT = "Input"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # a pipeline's name is its folder's
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Plan:
     input_fingerprint: str
     nodes: Sequence[Node]
     pipelines: Mapping[str, Sequence[Node]]
+    fresh: bool = False  # earlier work does not count; the run removes it
 
     def shards(self, node: Node | None) -> list[str]:
         """Shard names of a stage (None: the input)."""
@@ -65,6 +71,8 @@ class Plan:
     def verdict(self, node: Node) -> str:
         """`reuse`, or `run` and why."""
         total = len(self.shards(node))
+        if self.fresh:
+            return f"run   {total} of {total} shards: fresh"
         done = len(ShardSet(node.folder).commits()) if is_shard_set(node.folder) else 0
         if done == total:
             return f"reuse {done} of {total} shards"
@@ -72,8 +80,8 @@ class Plan:
 
     def why(self, node: Node) -> str:
         """What differs from the nearest earlier run of the same stage."""
-        import json
-
+        if is_shard_set(node.folder):
+            return "interrupted before its first shard"
         earlier = sorted(node.folder.parent.glob(f"*-{node.name}-*/plan.json"), key=lambda p: -p.stat().st_mtime)
         if not earlier:
             return "never ran"
@@ -92,15 +100,18 @@ def difference(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name} {before} -> {now}"]
 
 
-def make_plan(pipelines: Mapping[str, Pipeline], rows: pa.Table, out: Path, shard_prompts: int) -> Plan:
-    """Lint the pipelines and lay them out below `out`. Raises PipelineError."""
+def make_plan(
+    pipelines: Mapping[str, Pipeline], rows: pa.Table, out: Path, shard_prompts: int, fresh: bool = False
+) -> Plan:
+    """Lint the pipelines and lay them out below `out`. Raises PipelineError, InputError."""
     if not pipelines or not all(pipelines.values()):
         raise PipelineError("pipelines", "an empty list of stages", "at least one stage each", "add a stage")
-    for stages in pipelines.values():
+    for name, stages in pipelines.items():
+        check_name(name, out)
         lint(stages, rows.column_names)
-    key = "candidate_id" if "candidate_id" in rows.column_names else "prompt_id"
+        check_ids(rows, stages[0].key)
     slices = cut(rows, shard_prompts)
-    start = content_id("input", rows[key].to_pylist(), [s.num_rows for s in slices])
+    start = content_id("input", *input_content(rows), [s.num_rows for s in slices])
     nodes: dict[str, Node] = {}
     laid: dict[str, list[Node]] = {}
     for name, stages in pipelines.items():
@@ -113,7 +124,46 @@ def make_plan(pipelines: Mapping[str, Pipeline], rows: pa.Table, out: Path, shar
             laid[name].append(node)
             upstream = mark
     folder = out / "stages" / f"00-{INPUT}-{start[:12]}"
-    return Plan(out, slices, folder, start, sorted(nodes.values(), key=lambda n: n.number), laid)
+    return Plan(out, slices, folder, start, sorted(nodes.values(), key=lambda n: n.number), laid, fresh)
+
+
+def check_name(name: str, out: Path) -> None:
+    """A pipeline's set goes to `out`/name: a plain name, and nothing there that is not a set of ours."""
+    if not NAME.fullmatch(name) or name == "stages":
+        raise PipelineError(
+            "pipelines", f"the name {name!r}", "letters, digits, - and _, not `stages`", "name the list otherwise"
+        )
+    target = out / name
+    try:
+        there = set(os.listdir(target))  # one look: another run may be exchanging the set at this moment
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        there = {name}
+    if there and not there & {"plan.json", "commits", "data", SUCCESS}:
+        raise InputError(str(target), "something that no run made", "a free name", "move it, or use another --out")
+
+
+def check_ids(rows: pa.Table, key: str) -> None:
+    """Every input row is named once by `key`; journal and accounts go by it."""
+    ids = rows[key].to_pylist() if key in rows.column_names else []
+    if len(set(ids)) < len(ids):
+        raise InputError(
+            "input", f"{len(ids) - len(set(ids))} rows whose {key} an earlier row has", "each row once",
+            "drop the duplicates (read_prompts and read_candidates do)",
+        )  # fmt: skip
+
+
+def input_content(rows: pa.Table) -> list[Any]:
+    """What an input is known by. Prompts: their ids alone, so that a renamed file does not pay for its answers again.
+
+    Answers that came in: their ids and all that was said about them (scores, finish reasons), for stages decide by it.
+    """
+    if "candidate_id" not in rows.column_names:
+        return [rows["prompt_id"].to_pylist()]
+    names = [n for n in sorted(rows.column_names) if n not in PROMPTS.names]
+    said = json.dumps([[n, rows[n].to_pylist()] for n in names], default=str)
+    return [rows["prompt_id"].to_pylist(), hashlib.sha256(said.encode()).hexdigest()]
 
 
 def cut(rows: pa.Table, prompts: int) -> list[pa.Table]:

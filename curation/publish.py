@@ -18,10 +18,13 @@ from curation.shards import SUCCESS, Commit, ShardSet, sealed
 def publish(
     out: Path, name: str, fingerprint: str, last: ShardSet, stages: Sequence[Mapping[str, Any]], source: ShardSet
 ) -> Path:
-    """The set `out`/`name` with the shards of `last`; one of another fingerprint under that name is replaced whole."""
+    """The set `out`/`name` with the shards of `last`; one that holds anything else under that name is replaced whole."""
     target, wanted = out / name, {"pipeline": name, "fingerprint": fingerprint}
+    shards = [c.sha256 for c in last.commits().values()]
     if (target / SUCCESS).exists() and (target / "plan.json").read_text() == canonical_json(wanted):
-        return target
+        there = ShardSet(target).success()["shards"]  # the same settings may have been run afresh
+        if [c["sha256"] for c in there] == shards:
+            return target
     made = out / f".{name}.{os.getpid()}.publishing"
     shutil.rmtree(made, ignore_errors=True)
     copy = ShardSet.create(made, wanted)

@@ -14,8 +14,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, is_dataclass
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from curation.durable import Disk, put
 from curation.engine import Engine, Reply, Request
-from curation.errors import InputError
+from curation.errors import InputError, one_line
 from curation.journal import Journal
 from curation.plan import INPUT, Node, Plan, make_plan
 from curation.progress import Progress, stage_line
@@ -43,26 +43,26 @@ class RunResult(NamedTuple):
 def plan(
     pipelines: Mapping[str, Pipeline], prompts: Outcome, out: Path, shard_prompts: int = 256, fresh: bool = False
 ) -> Plan:
-    """What `run` would do, without doing it: str() of it is the dry run. `fresh` forgets earlier work first."""
-    laid = make_plan(pipelines, prompts.rows, Path(out), shard_prompts)
-    if fresh:
-        for node in laid.nodes:
-            shutil.rmtree(node.folder, ignore_errors=True)
-    return laid
+    """What `run` would do, without doing it: str() of it is the dry run. Nothing on disk is touched."""
+    return make_plan(pipelines, prompts.rows, Path(out), shard_prompts, fresh)
 
 
 def run(
     pipelines: Mapping[str, Pipeline], prompts: Outcome, out: Path, *, recipe: str = "", settings: object = None,
     shard_prompts: int = 256, workers: int = 2, fresh: bool = False, quiet: bool = False,
 ) -> RunResult:  # fmt: skip
-    """Run the pipelines and publish their sets. Work that is committed is verified and reused.
+    """Run the pipelines and publish their sets. Work that is committed is verified and reused, unless `fresh`.
 
+    What goes wrong inside a stage is raised as it is, with a note that says in which one; committed shards stay.
     Raises PipelineError (before anything runs, or when a stage's account does not add up), EngineError,
     StorageError; KeyboardInterrupt leaves everything resumable.
     """
     if prompts.rows.num_rows == 0:
         raise InputError("prompts", "no row", "at least one", "look at what was set aside")
     laid = plan(pipelines, prompts, out, shard_prompts, fresh)
+    if fresh:
+        for node in laid.nodes:
+            shutil.rmtree(node.folder, ignore_errors=True)
     Path(out).mkdir(parents=True, exist_ok=True)
     progress = Progress(Path(out) / "log.txt", quiet)
     with progress.shown():
@@ -94,6 +94,7 @@ class Work:
     shards: ShardSet
     journal: Journal | None
     asking: threading.Lock
+    counting: threading.Lock = field(default_factory=threading.Lock)
     seconds: float = 0.0
     reused: int = 0
     rows_in: int = 0
@@ -105,6 +106,8 @@ class LocalRun:
     def __init__(self, plan: Plan, progress: Progress, workers: int) -> None:
         self.plan, self.progress, self.workers = plan, progress, workers
         self.stop = threading.Event()
+        self.total = sum(s.num_rows for s in plan.slices)
+        self.doing: dict[str, Node] = {}  # shard → the stage it is in, for the note of a crash
         self.input = ShardSet.create(
             plan.input_folder, {"stage": INPUT, "fingerprint": plan.input_fingerprint, "shards": len(plan.slices)}
         )
@@ -114,9 +117,10 @@ class LocalRun:
             self.children.setdefault(node.upstream, []).append(node)
 
     def _open(self, node: Node) -> Work:
-        shards = ShardSet.create(node.folder, node.described(len(self.plan.shards(node))))
-        asks = getattr(node.stage, "asks", False)
-        return Work(shards, Journal(node.folder / "journal") if asks else None, threading.Lock())
+        names = self.plan.shards(node)
+        shards = ShardSet.create(node.folder, node.described(len(names)))
+        missing = len(shards.commits()) < len(names)  # else no reply is needed, and none is read back
+        return Work(shards, Journal(node.folder / "journal") if node.stage.asks and missing else None, threading.Lock())
 
     def commit_input(self, prompts: Outcome) -> None:
         done = self.input.commits()
@@ -129,60 +133,78 @@ class LocalRun:
     def execute(self) -> None:
         """All shards through the stages that need one prompt's rows, then the stages that need all rows."""
         for node in self.plan.nodes:
-            self.progress.expect(_label(node), sum(s.num_rows for s in self.plan.slices))
+            self.progress.expect(_label(node), self.total)
         pool = ThreadPoolExecutor(self.workers)
         try:
-            jobs = [
-                pool.submit(self.descend, self.plan.input_fingerprint, shard, rows)
-                for shard, rows in zip(self.plan.shards(None), self.plan.slices, strict=True)
-            ]
-            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
-            for job in done:
-                job.result()
+            self._await(
+                {
+                    shard: pool.submit(self.descend, self.plan.input_fingerprint, shard, rows)
+                    for shard, rows in zip(self.plan.shards(None), self.plan.slices, strict=True)
+                }
+            )
+            for node in self.plan.nodes:  # in the order they can run: what feeds one is done before it
+                if node.whole:
+                    self._await({"00000": pool.submit(self.one_shard, node, "00000", self._all_rows(node))})
         finally:
             self.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-        self.stop.clear()
-        for node in self.plan.nodes:
-            if node.whole and not self._above(node).whole:
-                self.descend_from(node, "00000", self._all_rows(node))
         for node in self.plan.nodes:
             self.finish(node)
+
+    def _await(self, jobs: "Mapping[str, Future[Any]]") -> None:
+        """Wait for jobs, by shard. The first error is raised with a note that says where it happened."""
+        wait(jobs.values(), return_when=FIRST_EXCEPTION)
+        for shard, job in jobs.items():
+            error = job.exception() if job.done() else None
+            if error is not None:
+                node = self.doing[shard]
+                kept = len(self.work[node.fingerprint].shards.commits())
+                self.progress.line(
+                    f"failed {shown(node.stage)}   shard {shard}: {one_line(f'{type(error).__name__}: {error}')}"
+                )
+                error.add_note(
+                    f"in stage {node.number} {shown(node.stage)}, shard {shard}; what is committed is kept ({kept} of "
+                    f"{len(self.plan.shards(node))} shards of this stage): start again to go on"
+                )
+                raise error
 
     def descend(self, upstream: str, shard: str, rows: pa.Table) -> None:
         """One shard through every stage below `upstream` that does not need all rows."""
         for node in self.children.get(upstream, []):
-            if not node.stage.whole:
-                self.descend_from(node, shard, rows)
-
-    def descend_from(self, node: Node, shard: str, rows: pa.Table) -> None:
-        if self.stop.is_set():
-            return
-        self.descend(node.fingerprint, shard, self.one_shard(node, shard, rows))
+            if not node.stage.whole and not self.stop.is_set():
+                self.descend(node.fingerprint, shard, self.one_shard(node, shard, rows))
 
     def one_shard(self, node: Node, shard: str, rows: pa.Table) -> pa.Table:
         """A stage's rows of one shard: read back if committed, else made, accounted for and committed."""
-        work = self.work[node.fingerprint]
-        work.rows_in += rows.num_rows
+        self.doing[shard] = node
+        work, share = self.work[node.fingerprint], self._input_rows(node, shard)
+        with work.counting:
+            work.rows_in += rows.num_rows
         if (work.shards.path / "commits" / f"{shard}.json").exists():
-            work.reused += 1
-            self.progress.advance(_label(node), rows.num_rows)
+            with work.counting:
+                work.reused += 1
+            self.progress.advance(_label(node), share)
             return work.shards.read(work.shards.commit(shard))
         started = time.monotonic()
         if work.journal is None:
             outcome = settle(node.stage, rows, node.stage(rows))
-            self.progress.advance(_label(node), rows.num_rows)
+            self.progress.advance(_label(node), share)
         else:
             with work.asking:
                 stage: Any = node.stage  # one that asks takes `answer` too
-                answered = stage(rows, self._answer(node, work.journal, rows.num_rows))
+                answered = stage(rows, self._answer(node, work.journal, share))
             outcome = settle(node.stage, rows, answered)
             work.journal.sync()
         if node.stage.key in outcome.rows.column_names:
             outcome = Outcome(_sorted(outcome.rows), outcome.dropped, outcome.counters)
         work.shards.write(shard, outcome.rows, outcome.dropped, outcome.counters)
-        work.seconds += time.monotonic() - started
+        with work.counting:
+            work.seconds += time.monotonic() - started
         return outcome.rows
+
+    def _input_rows(self, node: Node, shard: str) -> int:
+        """How far a shard brings a stage, in rows of the input: the measure all stages of a run share."""
+        return self.total if node.whole else self.plan.slices[int(shard)].num_rows
 
     def _answer(self, node: Node, journal: Journal, rows: int) -> Any:
         def answer(engine: Engine, requests: Sequence[Request]) -> Iterator[tuple[Request, list[Reply]]]:
@@ -195,10 +217,6 @@ class LocalRun:
 
         return answer
 
-    def _above(self, node: Node) -> Any:
-        """What feeds a node; the input needs no rows at once."""
-        return next((n for n in self.plan.nodes if n.fingerprint == node.upstream), _InputNode)
-
     def _all_rows(self, node: Node) -> pa.Table:
         above = next((w.shards for f, w in self.work.items() if f == node.upstream), self.input)
         return pa.concat_tables([above.read(c) for c in above.commits().values()])
@@ -208,6 +226,8 @@ class LocalRun:
         work = self.work[node.fingerprint]
         if work.journal:
             work.journal.close()
+        missing = set(self.plan.shards(node)) - set(work.shards.commits())
+        assert not missing, f"{_label(node)} ends without shards {sorted(missing)}"
         if not work.shards.finished():
             work.shards.finish(node.name)
         report = self.report(node)
@@ -248,10 +268,6 @@ class LocalRun:
         last, used = self.work[nodes[-1].fingerprint].shards, {n.fingerprint for n in nodes}
         made_by = [s for s in stages if s["fingerprint"] in used]
         return publish(self.plan.out, name, nodes[-1].fingerprint, last, made_by, self.input)
-
-
-class _InputNode:
-    whole = False
 
 
 def _sorted(rows: pa.Table) -> pa.Table:

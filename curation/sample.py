@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from curation.engine import Answer, Engine, Reply, Request, Sampling, ask, sampling_json
 from curation.errors import PipelineError
+from curation.messages import with_system
 from curation.schema import CANDIDATES, ORIGINS, PROMPTS, Message, candidate_id
 from curation.stage import Outcome, Stage, drops
 
@@ -69,7 +70,7 @@ class Sample(Stage):
         return self._outcome(columns, ids, replies)
 
     def _messages(self, prompt: Sequence[Message]) -> Sequence[Message]:
-        return [{"role": "system", "content": self.hidden_system}, *prompt] if self.hidden_system else prompt
+        return with_system(prompt, self.hidden_system)
 
     def _outcome(self, columns: pa.Table, ids: Sequence[str], replies: Mapping[str, Mapping[int, Reply]]) -> Outcome:
         model, made, at, gone = self.engine.identity(), [], [], []

@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,29 @@ def echo(request: Request, sample: int) -> Reply:
     """Even samples answer right ("2*i"), odd ones wrong."""
     number = int(request.messages[-1]["content"].split()[-1])
     return Reply(sample, str(2 * number + sample % 2), "stop", 2, -0.5)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A script that takes `seconds` for each sample."""
+
+    seconds: float
+
+    def __call__(self, request: Request, sample: int) -> Reply:
+        time.sleep(self.seconds)
+        return echo(request, sample)
+
+
+@dataclass(frozen=True)
+class Flaky:
+    """A script that fails on "double i" for every i that `every` divides, as a server does that is overloaded."""
+
+    every: int
+
+    def __call__(self, request: Request, sample: int) -> Reply:
+        number = int(request.messages[-1]["content"].split()[-1])
+        failed = Reply(sample, "", "error", error="failed: 503 overloaded")
+        return failed if number % self.every == 0 else echo(request, sample)
 
 
 @dataclass(frozen=True)

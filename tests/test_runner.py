@@ -1,6 +1,9 @@
 """The local runner: shared prefixes run once, kills and changes cost only what they touch, accounts add up."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from curation.sample import Sample
 from curation.score import Score
 from curation.shards import ShardSet, read_shards
 from curation.stage import Outcome, Stage, split
-from tests.fakes import FakeEngine, prompts
+from tests.fakes import FakeEngine, Slow, prompts
 
 
 def lists(engine: FakeEngine, k: int = 2) -> dict:
@@ -133,7 +136,7 @@ def slowly(request, sample):
 
 
 @dataclass(frozen=True)
-class Slow(Stage):
+class SlowStage(Stage):
     reads: ClassVar = ("candidate_id",)
 
     def __call__(self, rows):
@@ -141,9 +144,70 @@ class Slow(Stage):
         return rows
 
 
+def test_stages_that_need_all_rows_may_follow_each_other_and_others_may_stand_between(tmp_path: Path):
+    head = [Sample(FakeEngine(), k=2), Whole(), Whole()]
+    lists = {"two": head, "then": [*head, Score(ExactMatch()), Whole(), BestOfK()]}
+    for _ in range(2):  # made, then read back
+        result = run(lists, prompts(16), tmp_path, shard_prompts=3, quiet=True)
+        counts = [(s["stage"], s["rows_in"], s["rows_out"]) for s in result.stages]
+        assert counts == [
+            ("Sample", 16, 32),
+            ("Whole", 32, 16),
+            ("Whole", 16, 8),
+            ("Score", 8, 8),
+            ("Whole", 8, 4),
+            ("BestOfK", 4, 2),
+        ]
+        assert read_shards(result.published["two"]).num_rows == 8
+
+
+def counted(request, sample):
+    return Reply(sample, str(Busy.most), "stop")
+
+
+def test_fresh_runs_again_and_publishes_what_it_made(tmp_path: Path):
+    for answer in (1, 2):
+        Busy.most = answer
+        run({"out": [Sample(FakeEngine(counted))]}, prompts(4), tmp_path, fresh=True, quiet=True)
+        assert set(read_shards(tmp_path / "out")["completion"].to_pylist()) == {str(answer)}
+
+
+def test_progress_of_every_stage_ends_at_the_number_of_input_rows(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.setattr("curation.progress.PLAIN_SECONDS", -1.0)
+    stages = [Sample(FakeEngine(), k=4), Score(ExactMatch()), Whole()]
+    run({"out": stages}, prompts(12), tmp_path, shard_prompts=5)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 12 rows" in line]
+    for name in ("Sample", "Score", "Whole"):
+        last = [line for line in lines if f" {name} " in line][-1]
+        assert "12 of 12 rows" in last and "0 s left" in last and "-" not in last
+
+
+def test_ctrl_c_leaves_what_can_be_resumed(tmp_path: Path):
+    log = tmp_path / "asked"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom curation.runner import run\nfrom curation.sample import Sample\n"
+        "from tests.fakes import FakeEngine, Slow, prompts\n"
+        f"run({{'out': [Sample(FakeEngine(Slow(0.05), log={str(log)!r}))]}}, prompts(60), Path({str(tmp_path / 'run')!r}), "
+        "shard_prompts=5, quiet=True)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE)
+    for _ in range(600):
+        if len(asked(log)) >= 12:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode != 0 and "KeyboardInterrupt" in said
+    assert 12 <= len(asked(log)) < 60 and not (tmp_path / "run/out").exists()
+    engine = FakeEngine(Slow(0.05), log=str(log))
+    result = run({"out": [Sample(engine)]}, prompts(60), tmp_path / "run", shard_prompts=5, quiet=True)
+    assert read_shards(result.published["out"]).num_rows == 60
+    assert len(asked(log)) - len(set(asked(log))) <= 1  # the one in flight
+
+
 def test_generation_overlaps_scoring(tmp_path: Path):
     Busy.most = 0
-    run({"out": [Sample(FakeEngine(slowly)), Slow()]}, prompts(40), tmp_path, shard_prompts=8, quiet=True)
+    run({"out": [Sample(FakeEngine(slowly)), SlowStage()]}, prompts(40), tmp_path, shard_prompts=8, quiet=True)
     assert Busy.most == 2
 
 
@@ -157,8 +221,10 @@ def test_a_fault_in_a_stage_keeps_what_was_committed(tmp_path: Path):
     log = tmp_path / "asked"
     engine = FakeEngine(breaking, log=str(log))
     Busy.broken = True
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="the engine died") as caught:
         run({"out": [Sample(engine)]}, prompts(20), tmp_path / "run", shard_prompts=6, quiet=True)
+    assert "in stage 1 Sample(" in caught.value.__notes__[0] and "shard 00002" in caught.value.__notes__[0]
+    assert "failed Sample(" in (tmp_path / "run/log.txt").read_text()
     Busy.broken = False
     run({"out": [Sample(engine)]}, prompts(20), tmp_path / "run", shard_prompts=6, quiet=True)
     counts = {line: asked(log).count(line) for line in asked(log)}
