@@ -3,6 +3,7 @@
 Nothing heavy is imported until a command is chosen, so that `thresher --help` answers at once.
 """
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -87,7 +88,9 @@ def _train(words: list[str]) -> int:
     parser = OneLineParser(prog=f"thresher train {words[0]}", description=(trainer.__doc__ or "").split("\n")[0])
     add_settings(parser, config)
     given = settings_from(config, parser.parse_args(words[1:]))
-    result = trainer.train(given)
+    from pipelines.models import model_path
+
+    result = trainer.train(dataclasses.replace(given, model=model_path(given.model)))
     print(f"trained  {result.checkpoint}")
     return 0
 
