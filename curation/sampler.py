@@ -184,13 +184,15 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniform: torch.Tensor) -> t
     """
     if sampling.temperature == 0:
         tokens = logits.argmax(-1)
-    else:
-        logits = filtered(logits / sampling.temperature, sampling.top_k, sampling.top_p)
-        cumulative = logits.softmax(-1).double().cumsum(-1)
-        target = uniform[:, None].double() * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-    picked = logits.gather(-1, tokens[:, None]).squeeze(-1)
-    return tokens, picked - logits.logsumexp(-1)
+        picked = logits.gather(-1, tokens[:, None]).squeeze(-1)
+        return tokens, picked - logits.logsumexp(-1)
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
+    probabilities = filtered(logits, sampling.top_k, sampling.top_p).softmax(-1)
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    target = uniform[:, None].double() * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    return tokens, probabilities.gather(-1, tokens[:, None]).squeeze(-1).log()
 
 
 def filtered(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
