@@ -30,7 +30,7 @@ CASES = {
     "padded-32k": {"vocabulary": 32768, "rows": 8, "accumulation": 1, "packing": False},
 }
 WARM_UP = 4
-RATE = float(os.environ.get("RATE", "2e-4"))
+RATE = 2e-4  # ten times TRL's default: rounding shows in the weights sooner
 
 
 def make_rows(n: int, vocabulary: int) -> list[dict[str, list[int]]]:
@@ -106,7 +106,7 @@ def trl_side(case: dict, steps: int, folder: Path) -> dict:
 
 
 def our_side(case: dict, steps: int, folder: Path) -> dict:
-    """Our loop over the batches TRL saw."""
+    """Our loop over the batches TRL saw, in fp32 and, as the judge of both, in fp64."""
     import torch
 
     from training.data import pack
@@ -128,21 +128,33 @@ def our_side(case: dict, steps: int, folder: Path) -> dict:
             return micro[step * case["accumulation"] : (step + 1) * case["accumulation"]]
 
     losses = []
-    for log_every in (1, 10):  # once to compare every loss, once to time it as TRL is timed
-        ends.clear()
-        model = make_model(case["vocabulary"]).train()
-        out = folder / f"ours{log_every}"
+    weights = {"trl": torch.load(folder / "weights.pt", weights_only=True)}
+    # Once to compare every loss, once to time it as TRL is timed, once in double precision.
+    for name, log_every, dtype in (
+        ("every", 1, torch.float32),
+        ("ours", 10, torch.float32),
+        ("fp64", 20, torch.float64),
+    ):
+        model = make_model(case["vocabulary"]).to(dtype).train()
+        config = LoopConfig(folder / name, RATE, log_every=log_every, resume=False)
+        if name != "fp64":
+            ends.clear()
         with ranks() as group:
-            result = fit(SFTModule(model), Replay(), LoopConfig(out, RATE, log_every=log_every, resume=False), group)
+            result = fit(SFTModule(model), Replay(), config, group)
+        weights[name] = model.state_dict()
         losses = losses or result.losses
-    ends.append(time.perf_counter())
-    theirs = torch.load(folder / "weights.pt", weights_only=True)
-    ours = model.state_dict()
+        if name == "ours":
+            ends.append(time.perf_counter())
+            seconds = [b - a for a, b in itertools.pairwise(ends)][1:]
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    def apart(a: str, b: str) -> float:
+        return max((weights[a][k].double() - weights[b][k].double()).abs().max().item() for k in weights["trl"])
+
     return {
-        "losses": losses,
-        "seconds": [b - a for a, b in itertools.pairwise(ends)][1:],
-        "weight_difference": max((ours[k] - theirs[k].float()).abs().max().item() for k in theirs),
-    }
+        "losses": losses, "seconds": seconds, "peak_mib": peak, "weight_difference": apart("ours", "trl"),
+        "weight_difference_to_fp64": {"ours": apart("ours", "fp64"), "trl": apart("trl", "fp64")},
+    }  # fmt: skip
 
 
 def documents(batch: dict) -> list:
@@ -171,7 +183,7 @@ def child(side: str, name: str, steps: int, folder: Path) -> None:
 
     torch.set_num_threads(2)
     found = (trl_side if side == "trl" else our_side)(CASES[name], steps, folder)
-    found["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found.setdefault("peak_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print("\n" + json.dumps(found))
 
 
@@ -194,6 +206,7 @@ def compare(name: str, steps: int, trl_python: str) -> dict:
         "speed_ratio": step["trl"] / step["ours"], "trl_peak_mib": sides["trl"]["peak_mib"],
         "our_peak_mib": sides["ours"]["peak_mib"], "memory_share": sides["ours"]["peak_mib"] / sides["trl"]["peak_mib"],
         "loss_difference": max(abs(a - b) for a, b in pairs), "weight_difference": sides["ours"]["weight_difference"],
+        "weight_difference_to_fp64": sides["ours"]["weight_difference_to_fp64"],
     }  # fmt: skip
 
 

@@ -90,6 +90,14 @@ def contiguous(samples: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(r) for r in runs]
 
 
+def on_this_device() -> dict[str, Any]:
+    """On CPU every prompt is computed in one piece: for one in parts vLLM 0.32 turns the seeded generator of the request
+    back, which CPU generators cannot do, and the engine dies."""
+    from vllm.platforms import current_platform
+
+    return {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
+
+
 @lru_cache(maxsize=1)
 def _load(identity: str, engine: VLLMEngine) -> tuple[Any, Any, int]:
     """The running engine, its tokenizer and context length. Raises EngineError."""
@@ -108,6 +116,7 @@ def _load(identity: str, engine: VLLMEngine) -> tuple[Any, Any, int]:
             folder, dtype=engine.dtype, max_model_len=engine.max_model_len, gpu_memory_utilization=engine.gpu_memory,
             tensor_parallel_size=engine.tensor_parallel, max_num_seqs=engine.max_num_seqs, enforce_eager=engine.eager,
             trust_remote_code=False, logprobs_mode="processed_logprobs", generation_config="vllm", seed=0,
+            **on_this_device(),
         )  # fmt: skip
     except (ValueError, OSError, RuntimeError) as e:
         first = str(e).strip().split("\n")[0][:200]

@@ -85,7 +85,7 @@ def tiny_model() -> Path:
 
 
 @functools.cache
-def random_model(layers: int = 2, kv_heads: int = 2) -> Path:
+def random_model(layers: int = 2, kv_heads: int = 2, hidden: int = 64) -> Path:
     """A random-weight toy-shaped model with grouped key-value heads; made in a moment."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -96,7 +96,7 @@ def random_model(layers: int = 2, kv_heads: int = 2) -> Path:
     tokenizer = toy_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=layers,
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=hidden * 3 // 2, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=kv_heads, max_position_embeddings=256, tie_word_embeddings=False,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
