@@ -36,12 +36,6 @@ def main() -> None:
     asked = prompts(given.prompts)
     model = random_model(layers=6, kv_heads=4, hidden=256)  # heads of 64, as vLLM's CPU kernels want them
     engine = VLLMEngine(str(model), dtype="float32", max_model_len=256, max_num_seqs=128, eager=True)
-        str(random_model(layers=6, kv_heads=4, hidden=256)),
-        dtype="float32",
-        max_model_len=256,
-        max_num_seqs=128,
-        eager=True,
-    )
     llm, tokenizer, _ = _load(engine.identity(), engine)
     times: dict[str, list[float]] = {"direct": [], "run": []}
     for seed in range(given.runs + 1):  # the first round warms up

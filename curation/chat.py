@@ -92,9 +92,22 @@ def encode_turns_batch(
     for (c, i), prefix in zip(turns, before, strict=True):
         after = upto.get((c, i), whole[c])
         if whole[c][: len(after)] == after:
-            start = _common_prefix(prefix, after)
+            start = common_prefix(prefix, after)
             masks[c][start : len(after)] = [True] * (len(after) - start)
     return list(zip(whole, masks, strict=True))
+
+
+def encode_completions(
+    tokenizer: Any,
+    prompts: Sequence[Sequence[Message]],
+    completions: Sequence[Sequence[Message]],
+    tools: Sequence[str | None] | None = None,
+) -> list[tuple[list[int], int]]:
+    """(ids of prompt and completion, where the completion begins) by the same boundary rule; earlier turns are prompt."""
+    listed = tools if tools is not None else [None] * len(prompts)
+    before = encode_chats(tokenizer, prompts, listed, add_generation_prompt=True)
+    whole = encode_chats(tokenizer, [[*p, *c] for p, c in zip(prompts, completions, strict=True)], listed)
+    return [(ids, common_prefix(start, ids)) for start, ids in zip(before, whole, strict=True)]
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
@@ -172,8 +185,8 @@ def _encode_pieces(
     return ids
 
 
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """common_prefix([1, 2, 3], [1, 2, 4]) = 2"""
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two rows begin with alike: common_prefix([1, 2, 3], [1, 2, 4]) = 2"""
     n = 0
     for x, y in zip(a, b, strict=False):
         if x != y:

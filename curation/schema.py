@@ -1,6 +1,7 @@
 """The rows: one Arrow schema per kind of shard, and ids made from content.
 
     prompts ──Sample──> candidates ──Score──> scored ──BestOfK, ToMessages──> sft
+                                                └──OnPolicyPairs, CorrectionPairs──> dpo
 
 A row carries the columns of the rows it came from, so that every shard can be read alone and every row can be
 traced back by id. Ids are SHA-256 over canonical JSON: the same row has the same id on every machine.
@@ -68,6 +69,35 @@ SFT = pa.schema(
     ]
 )
 
+DPO = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("chosen", MESSAGES),  # one assistant message
+        ("rejected", MESSAGES),  # one assistant message
+        ("chosen_score", pa.float64()),  # NaN = nobody judged
+        ("rejected_score", pa.float64()),
+        ("margin", pa.float64()),  # chosen_score - rejected_score
+        ("kind", pa.string()),  # how the pair was made: best_worst, correct_wrong, correction, human, imported, …
+        ("chosen_id", pa.string()),  # candidate_id of either side
+        ("rejected_id", pa.string()),
+        ("chosen_model", pa.string()),
+        ("rejected_model", pa.string()),
+        ("source", pa.string()),
+        ("task", pa.string()),
+        ("tools", pa.string()),
+        ("weight", pa.float64()),  # of the pair in the loss; null = 1
+        ("offset", pa.float64()),  # how much more than 0 the reward margin is asked to be; null = 0
+    ]
+)
+
+REFERENCE = (  # what ReferenceLogprobs adds
+    ("ref_chosen_logps", pa.float64()),  # log-probability of the whole completion under the reference, nats
+    ("ref_rejected_logps", pa.float64()),
+    ("ref_key", pa.string()),  # hash of the reference's weights and of the tokens
+)
+
 DROPS = pa.schema([("row_id", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -99,6 +129,11 @@ def candidate_id(
 ) -> str:
     """Id of a candidate. `sampling` holds seed and sample index, so two equal texts of one prompt stay two rows."""
     return content_id("candidate", prompt_id, model, origin, sampling, completion, reasoning)
+
+
+def pair_id(prompt_id: str, chosen_id: str, rejected_id: str) -> str:
+    """Id of a preference: which answer was preferred to which."""
+    return content_id("pair", prompt_id, chosen_id, rejected_id)
 
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:

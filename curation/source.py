@@ -45,24 +45,24 @@ class BadRow(NamedTuple):
 
 def read_prompts(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
     """Rows of schema.PROMPTS. `dropped` holds what could not be used, by place. Raises InputError."""
-    return _collect(spec, limit, split, _prompt_row, PROMPTS, "prompt_id")
+    return collect(spec, limit, split, _prompt_row, PROMPTS, "prompt_id")
 
 
 def read_candidates(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
     """Rows of schema.CANDIDATES from answers that exist already, several per prompt. Raises InputError."""
     asked: dict[str, int] = {}
-    return _collect(spec, limit, split, lambda r, s: _candidate_row(r, s, asked), CANDIDATES, "candidate_id")
+    return collect(spec, limit, split, lambda r, s: _candidate_row(r, s, asked), CANDIDATES, "candidate_id")
 
 
 def read_messages(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
     """Rows of schema.SFT: whole conversations to train on. Raises InputError."""
-    return _collect(spec, limit, split, _sft_row, SFT, "")
+    return collect(spec, limit, split, _sft_row, SFT, "")
 
 
 Make = Callable[[Mapping[str, Any], str], "dict[str, Any] | BadRow"]
 
 
-def _collect(spec: str, limit: int | None, split: str | None, make: Make, schema: pa.Schema, key: str) -> Outcome:
+def collect(spec: str, limit: int | None, split: str | None, make: Make, schema: pa.Schema, key: str) -> Outcome:
     """All rows made by `make`; bad and repeated ones set aside. in = rows + dropped."""
     source = spec.rstrip("/").rsplit("/", 1)[-1]
     made, gone, seen = [], [], set[str]()
@@ -98,14 +98,14 @@ def _prompt_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow
     if isinstance(prompt, BadRow):
         return prompt
     truth, more = find_truth(row, used)
-    tools = _json_text(row.get("tools"))
+    tools = json_text(row.get("tools"))
     if isinstance(truth, BadRow):
         return truth
     return {
         "prompt_id": prompt_id(prompt, truth, tools),
         "prompt": prompt,
         "source": str(row.get("source") or source),
-        "task": _text(row.get("task")),
+        "task": text_or_none(row.get("task")),
         "ground_truth": truth,
         "tools": tools,
         "extra": _extra(row, {*used, *more}),
@@ -122,11 +122,11 @@ def _candidate_row(row: Mapping[str, Any], source: str, asked: dict[str, int]) -
     number = asked.get(made["prompt_id"], 0)
     asked[made["prompt_id"]] = number + 1
     model, origin = str(row.get("model") or source), str(row.get("origin") or "policy")
-    sampling = _text(row.get("sampling")) or canonical_json({"imported": True, "sample": number})
+    sampling = text_or_none(row.get("sampling")) or canonical_json({"imported": True, "sample": number})
     reason = row.get("finish_reason") or "stop"
     if reason not in FINISH_REASONS:
         return BadRow("unknown_finish_reason", str(reason)[:80])
-    text, reasoning = row[answer], _text(row.get("reasoning"))
+    text, reasoning = row[answer], text_or_none(row.get("reasoning"))
     own = {"model", "origin", "sampling", "finish_reason", "reasoning", answer}
     return {
         **made,
@@ -161,9 +161,9 @@ def _sft_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow":
     if weight is not None and not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
         return BadRow("bad_weight", repr(weight)[:40])
     found = {name: row.get(name) for name in SFT.names}
-    pid = found["prompt_id"] or prompt_id(messages[:-1], None, _json_text(row.get("tools")))
+    pid = found["prompt_id"] or prompt_id(messages[:-1], None, json_text(row.get("tools")))
     return {
-        **found, "prompt_id": pid, "messages": messages, "tools": _json_text(row.get("tools")),
+        **found, "prompt_id": pid, "messages": messages, "tools": json_text(row.get("tools")),
         "source": str(row.get("source") or source),
     }  # fmt: skip
 
@@ -263,12 +263,12 @@ def _jsonable(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _json_text(value: Any) -> str | None:
+def json_text(value: Any) -> str | None:
     """Tool schemas as JSON text, whichever way they came."""
     if value is None or value == "" or value == []:
         return None
     return value if isinstance(value, str) else canonical_json(_jsonable(value))
 
 
-def _text(value: Any) -> str | None:
+def text_or_none(value: Any) -> str | None:
     return None if value is None else str(value)

@@ -15,12 +15,15 @@ from pipelines.config import OneLineParser, add_settings, settings_from
 COMMANDS = {
     "demo": "the whole path on built-in toy models, CPU, minutes; ends in a table and a plot",
     "run": "run a recipe: prompts in, curated shards out",
-    "train": "train on shards: thresher train sft --model M --data SHARDS --out DIR",
+    "train": "train on shards: thresher train sft|reward|dpo --model M --data SHARDS --out DIR",
     "eval": "accuracy, pass@k and majority vote of a model on prompts with a truth",
     "show": "what is in a shard set, run or data file: schema, counts, drops, sample rows",
     "trace": "where a row or a checkpoint comes from",
 }
-TRAINERS = {"sft": ("training.sft", "SFTConfig")}
+TRAINERS = {
+    "sft": ("training.sft", "SFTConfig"), "reward": ("training.reward", "RewardConfig"),
+    "dpo": ("training.dpo", "DPOConfig"),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from training.attention import NAME, document_attention
+from training.attention import NAME, document_attention, layout_of
 from training.data import Example, MicroBatch, pack
 from training.sft import SFTModule
 
@@ -70,7 +70,7 @@ def test_loss_and_gradient_are_those_of_each_document_alone(name: str):
     wanted = alone(model, docs)
     slope = gradient(model, wanted)
     module = SFTModule(model).eval()
-    assert (module.packs, module.plain_head) == (packs, plain)
+    assert (module.run.packs, module.run.plain_head) == (packs, plain)
     loss, _ = module(pack(docs), True)
     assert abs(loss.item() - wanted.item()) < 1e-4
     assert torch.allclose(gradient(model, loss), slope, atol=2e-4)
@@ -80,7 +80,7 @@ def test_what_is_not_switched_stays_as_it_was():
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("mistral", **SMALL, sliding_window=4))
     before = model.config._attn_implementation
     model.eval()
-    assert not SFTModule(model).packs and model.config._attn_implementation == before and not model.training
+    assert not SFTModule(model).run.packs and model.config._attn_implementation == before and not model.training
 
 
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=8), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]))
@@ -90,8 +90,8 @@ def test_attention_is_that_of_a_block_diagonal_mask(lengths: list[int], heads: t
     batch: MicroBatch = pack(docs)
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, h, batch.tokens, 8, dtype=torch.float64) for h in (heads[0], heads[1], heads[1]))
-    out, _ = document_attention(torch.nn.Identity(), q, k, v, None, scaling=0.3, runs=batch.runs)
-    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.diff(batch.bounds).long())
+    out, _ = document_attention(torch.nn.Identity(), q, k, v, None, scaling=0.3, layout=batch.layout)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.diff(batch.layout.queries).long())
     mask = (owner[:, None] == owner[None]) & torch.ones(batch.tokens, batch.tokens, dtype=torch.bool).tril()
     wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3, enable_gqa=True).transpose(1, 2)
     assert torch.allclose(out, wanted)
@@ -101,7 +101,7 @@ def test_under_autocast_attention_computes_in_bf16():
     """Rotary embedding leaves queries in fp32 there; without a cast CUDA would never take its fast path."""
     q = torch.randn(1, 2, 6, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        out, _ = document_attention(torch.nn.Identity(), q, q, q.bfloat16(), None, runs=((0, 2, 3),))
+        out, _ = document_attention(torch.nn.Identity(), q, q, q.bfloat16(), None, layout=layout_of([(3, ()), (3, ())]))
     assert out.dtype == torch.bfloat16
 
 

@@ -34,8 +34,9 @@ def test_a_packed_row_holds_every_token_once_in_its_place(sizes: list[int]):
     wanted = sorted((int(t) - 1, int(t)) for d in docs for t in d.ids[d.taught])
     assert sorted(zip(ids[batch.predict.numpy()].tolist(), batch.targets.tolist(), strict=True)) == wanted
     assert batch.supervised == len(wanted) and batch.tokens == sum(sizes)
-    spans = [(s + i * n, s + (i + 1) * n) for s, count, n in batch.runs for i in range(count)]
-    assert [a for a, _ in spans] + [batch.tokens] == batch.bounds.tolist() and len(batch.runs) == len(set(sizes))
+    runs = [(r.start, r.count, r.length) for r in batch.layout.runs]
+    spans = [(s + i * n, s + (i + 1) * n) for s, count, n in runs for i in range(count)]
+    assert [a for a, _ in spans] + [batch.tokens] == batch.layout.queries.tolist() and len(runs) == len(set(sizes))
     assert all(len(set(ids[a:b] // 1000)) == 1 and positions[a] == 0 for a, b in spans)
 
 
@@ -53,9 +54,9 @@ def test_ranks_share_a_steps_rows_within_the_budget(
         micro = [m for rank in range(world) for m in plan(step, rank, world)]
         got = sorted(i for m in micro for i in m.ids[0].tolist())
         assert got == sorted(i for r in plan.rows(step) for i in docs[r].ids.tolist())
-        alone = [len(m.bounds) == 2 for m in micro]  # a document over the budget gets a row of its own
+        alone = [len(m.layout.queries) == 2 for m in micro]  # a document over the budget gets a row of its own
         assert not packing or all(m.tokens <= budget or a for m, a in zip(micro, alone, strict=True))
-        assert packing or all(len(m.bounds) - 1 <= 3 for m in micro)
+        assert packing or all(len(m.layout.queries) - 1 <= 3 for m in micro)
 
 
 def test_packing_fills_rows_better_than_cutting_in_order():

@@ -1,10 +1,12 @@
 """Losses against the plain formula in float64."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from training.losses import logits_nll, tiled_nll, token_statistics, weighted_nll
+from training.losses import tiled_nll, token_nll, token_statistics, weighted_nll
 
 N, H, V = 37, 16, 300
 
@@ -32,8 +34,10 @@ def test_the_sum_and_its_gradients_are_the_definitions(weighted: bool, tile: int
     wanted = oracle(hidden, head, targets, weights)
     if tile is None:
         loss, _ = weighted_nll(hidden, head, targets, weights)
+    elif weights is None:
+        loss, _ = tiled_nll(hidden, head.weight, targets, "sum", tile=tile)
     else:
-        loss, _ = tiled_nll(hidden, head.weight, targets, weights, tile=tile)
+        loss = (tiled_nll(hidden, head.weight, targets, "none", tile=tile)[0] * weights).sum()
     got = (loss, *torch.autograd.grad(loss, (hidden, head.weight)))
     for a, b in zip(got, wanted, strict=True):
         assert torch.allclose(a.double(), b, atol=1e-5)
@@ -43,10 +47,10 @@ def test_tiles_under_autocast_take_its_type_and_give_fp32_gradients():
     hidden, head, targets, _ = case()
     wanted = oracle(hidden, head, targets, None)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, found = tiled_nll(hidden, head.weight, targets, None, measure=True, tile=8)
+        loss, found = tiled_nll(hidden, head.weight, targets, "sum", measure=True, tile=8)
     slopes = torch.autograd.grad(loss, (hidden, head.weight))
     assert loss.dtype == torch.float32 and all(g.dtype == torch.float32 for g in slopes)
-    assert abs(loss - wanted[0]) < 2e-2 * wanted[0] and found["measured"] == N
+    assert abs(loss - wanted[0]) < 2e-2 * wanted[0] and len(found.hit) == N
     assert all(
         F.cosine_similarity(a.flatten().double(), b.flatten(), 0) > 0.999
         for a, b in zip(slopes, wanted[1:], strict=True)
@@ -56,19 +60,21 @@ def test_tiles_under_autocast_take_its_type_and_give_fp32_gradients():
 def test_half_precision_logits_are_scored_in_fp32():
     logits = torch.randn(4, 9).bfloat16()
     targets = torch.tensor([1, 2, 3, 4])
-    loss, _ = logits_nll(logits, targets, None)
+    loss, _ = weighted_nll(logits, None, targets, None)
     assert loss.dtype == torch.float32 and torch.equal(loss, F.cross_entropy(logits.float(), targets, reduction="sum"))
 
 
-def test_statistics_are_sums_of_entropy_and_hits_however_tiled():
+def test_statistics_are_entropy_hits_and_mean_logits_however_tiled():
     logits = torch.log(torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]))
     found = token_statistics(logits, torch.tensor([0, 2]))
-    wanted = sum(-p * torch.tensor(p).log() for row in ([0.5, 0.25, 0.25], [0.1, 0.8, 0.1]) for p in row)
-    assert torch.allclose(found["entropy"], wanted) and found["mean_token_accuracy"] == 1 and found["measured"] == 2
+    wanted = [sum(-p * math.log(p) for p in row) for row in ([0.5, 0.25, 0.25], [0.1, 0.8, 0.1])]
+    assert torch.allclose(found.entropy, torch.tensor(wanted)) and found.hit.tolist() == [True, False]
+    assert torch.allclose(found.mean_logit, logits.mean(1))
     hidden, head, targets, _ = case()
     _, whole = weighted_nll(hidden, head, targets, None, measure=True)
-    _, tiled = tiled_nll(hidden, head.weight, targets, None, measure=True, tile=7)
-    assert all(torch.allclose(whole[k].float(), tiled[k].float(), rtol=1e-5) for k in whole)
+    each, tiled = tiled_nll(hidden, head.weight, targets, "none", measure=True, tile=7)
+    assert all(torch.allclose(a.float(), b.float(), rtol=1e-5) for a, b in zip(whole, tiled, strict=True))
+    assert torch.allclose(each, token_nll(hidden, head, targets)[0], atol=1e-5)
 
 
 def test_an_adapter_on_the_head_is_heeded():

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 from curation.errors import InputError
 from curation.schema import MESSAGES
 from tests.fakes import random_model
-from training.sft import SFTConfig, SFTModule, load_model, train
+from training.models import load_model
+from training.sft import SFTConfig, SFTModule, train
 
 
 def rows(folder: Path, n: int = 16) -> str:

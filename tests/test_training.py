@@ -20,8 +20,10 @@ from training.checkpoint import checkpoints, newest_checkpoint, save_checkpoint
 from training.data import Batches, Example, encode, pack
 from training.distributed import ranks
 from training.losses import weighted_nll
+from training.models import load_model
 from training.optimizer import schedule_factor
-from training.sft import SFTConfig, SFTModule, fit_examples, load_model, train
+from training.sft import METHOD, SFTConfig, SFTModule, train
+from training.trainer import fit_examples
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,7 +53,7 @@ def config(tmp_path: Path, **more: object) -> SFTConfig:
 def fitted(settings: SFTConfig, found: list[Example] | None = None, model=None):
     model = model or load_model(settings.model)
     with ranks() as group:
-        result = fit_examples(model, found or examples(), settings, group)
+        result = fit_examples(METHOD, model, found or examples(), settings, group)
     return result, {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 
@@ -98,11 +100,11 @@ def test_a_model_that_cannot_be_packed_is_run_padded_to_the_same_loss():
     model = load_model(str(random_model()))
     batch = pack(examples(6))
     packed = SFTModule(model)
-    assert packed.packs
+    assert packed.run.packs
     loss, _ = packed(batch, False)
     model.set_attn_implementation("sdpa")
     padded = SFTModule(model)
-    padded.packs = False
+    padded.run.packs = False
     model.set_attn_implementation("sdpa")
     assert abs(loss.item() - padded(batch, False)[0].item()) < 1e-3 * loss.item()
 

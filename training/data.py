@@ -7,9 +7,11 @@ A micro-batch is one flat row of documents sorted by length, so that documents o
 attention takes them in one call without a copy (see attention.py).
 """
 
-from collections.abc import Sequence
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ import torch
 from curation.chat import encode_turns_batch
 from curation.errors import InputError
 from curation.stage import Outcome, drops
+from training.attention import Layout, layout_of, positions_of
 
 ENCODE_AT_ONCE = 2048
 
@@ -31,22 +34,25 @@ class Example:
     taught: np.ndarray  # bool (L,)
     weight: float = 1.0
 
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    def content(self) -> bytes:
+        """What is trained on, as bytes for a hash."""
+        return self.ids.tobytes() + self.taught.tobytes() + repr(self.weight).encode()
+
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Documents side by side in one row of T tokens.
-
-    `runs` are (start, documents, length): `documents` of equal `length` from flat position `start` on.
-    Position p predicts `targets`: `predict` holds the p's, `weights` their rows' weights or None if all are 1.
-    """
+    """Documents side by side in one row of T tokens. Position `predict[n]` predicts `targets[n]`."""
 
     ids: torch.Tensor  # int64 (1, T)
     positions: torch.Tensor  # int64 (1, T), from 0 in each document
     predict: torch.Tensor  # int64 (N,)
     targets: torch.Tensor  # int64 (N,)
-    weights: torch.Tensor | None  # float32 (N,)
-    bounds: torch.Tensor  # int32 (D + 1,): where documents begin, and the end; what CUDA's attention takes
-    runs: tuple[tuple[int, int, int], ...]
+    weights: torch.Tensor | None  # float32 (N,), None if all are 1
+    layout: Layout
     supervised: float  # weight of the targets: the loss's normaliser
 
     @property
@@ -54,12 +60,20 @@ class MicroBatch:
         return self.ids.shape[1]
 
     def to(self, device: torch.device) -> "MicroBatch":
-        move = {
-            n: getattr(self, n).to(device, non_blocking=True)
-            for n in ("ids", "positions", "predict", "targets", "bounds")
-        }
-        weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
-        return MicroBatch(**move, weights=weights, runs=self.runs, supervised=self.supervised)
+        return to_device(self, device)
+
+
+B = TypeVar("B")
+
+
+def to_device(batch: B, device: torch.device) -> B:
+    """A dataclass of tensors (and of such dataclasses) with all of them on `device`."""
+    moved = {
+        f.name: value.to(device)
+        for f in dataclasses.fields(batch)  # type: ignore[arg-type]
+        if hasattr(value := getattr(batch, f.name), "to")
+    }
+    return dataclasses.replace(batch, **moved)  # type: ignore[type-var]
 
 
 def encode(tokenizer: Any, rows: pa.Table, max_length: int) -> tuple[list[Example], Outcome]:
@@ -79,7 +93,7 @@ def encode(tokenizer: Any, rows: pa.Table, max_length: int) -> tuple[list[Exampl
         for row_id, weight, (tokens, mask) in zip(ids[part], weights[part], encoded, strict=True):
             taught = np.asarray(mask, dtype=bool)
             taught[:1] = False  # nothing predicts the first token
-            reason = _refusal(tokenizer, np.asarray(tokens), taught, max_length)
+            reason = refusal(tokenizer, np.asarray(tokens), taught, max_length)
             if reason:
                 gone.append((row_id, *reason))
             else:
@@ -94,7 +108,8 @@ def _row_ids(rows: pa.Table) -> list[str]:
     return [f"row {i}" for i in range(rows.num_rows)]
 
 
-def _refusal(tokenizer: Any, ids: np.ndarray, taught: np.ndarray, max_length: int) -> tuple[str, str] | None:
+def refusal(tokenizer: Any, ids: np.ndarray, taught: np.ndarray, max_length: int) -> tuple[str, str] | None:
+    """Why a document cannot be trained on (reason, detail), or None."""
     if len(ids) > max_length:
         return "too_long", f"{len(ids)} tokens, limit {max_length}"
     if not taught.any():
@@ -106,15 +121,24 @@ def _refusal(tokenizer: Any, ids: np.ndarray, taught: np.ndarray, max_length: in
     return None
 
 
+class Row(Protocol):
+    """What `Batches` must know of an example."""
+
+    @property
+    def tokens(self) -> int: ...
+
+    def content(self) -> bytes: ...
+
+
 @dataclass(frozen=True)
 class Batches:
     """What each optimizer step sees: `batch_size` rows, as micro-batches of at most `micro_tokens` tokens.
 
     Called with (step, rank, world) it returns that rank's micro-batches. Rows of a step are dealt to ranks by
-    length; a rank may get none.
+    length; a rank may get none. `pack` makes a micro-batch of some rows, given all rows of the step.
     """
 
-    examples: Sequence[Example]
+    examples: Sequence[Any]  # of one kind of Row
     batch_size: int
     steps: int
     seed: int = 0
@@ -122,14 +146,16 @@ class Batches:
     micro_tokens: int = 16384
     packing: bool = True  # False: one micro-batch per `micro_rows` rows, as an unpacked trainer would cut them
     micro_rows: int = 8
+    pack: Callable[[Sequence[Any], Sequence[Any]], Any] = lambda rows, step_rows: pack(rows)
 
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> list[MicroBatch]:
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> list[Any]:
         rows = self.rows(step)
+        every = [self.examples[r] for r in rows]
         if not self.packing:
-            cut = [rows[i : i + self.micro_rows] for i in range(0, len(rows), self.micro_rows)]
-            return [pack([self.examples[r] for r in part]) for part in cut[rank::world]]
-        ordered = sorted(rows, key=lambda r: (-len(self.examples[r].ids), r))
-        return [pack([self.examples[r] for r in part]) for part in self._bins(ordered[rank::world])]
+            cut = [rows[i : i + self.micro_rows] for i in range(0, len(rows), self.micro_rows)][rank::world]
+        else:
+            cut = self._bins(sorted(rows, key=lambda r: (-self.examples[r].tokens, r))[rank::world])
+        return [self.pack([self.examples[r] for r in part], every) for part in cut]
 
     def rows(self, step: int) -> list[int]:
         """Row numbers of a step: consecutive pieces of one permutation per epoch."""
@@ -138,6 +164,10 @@ class Batches:
         wanted = range(first, first + self.batch_size)
         orders = {epoch: self._order(epoch) for epoch in {i // n for i in wanted}}
         return [int(orders[i // n][i % n]) for i in wanted]
+
+    def epoch(self, step: int) -> float:
+        """Passes over the data after `step` steps."""
+        return step * self.batch_size / len(self.examples)
 
     def _order(self, epoch: int) -> np.ndarray:
         n = len(self.examples)
@@ -148,7 +178,7 @@ class Batches:
         bins: list[list[int]] = []
         room: list[int] = []
         for row in ordered:
-            size = len(self.examples[row].ids)
+            size = self.examples[row].tokens
             at = next((i for i, free in enumerate(room) if free >= size), None)
             if at is None:
                 bins.append([])
@@ -160,31 +190,34 @@ class Batches:
 
 
 def pack(examples: Sequence[Example]) -> MicroBatch:
-    """Documents of any lengths as one micro-batch, sorted by length (stable)."""
+    """Documents of any lengths as one micro-batch, sorted by length (stable): equal ones attend in one call."""
     docs = sorted(examples, key=lambda e: len(e.ids))
-    lengths = np.array([len(e.ids) for e in docs])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    shapes = [(len(e.ids), ()) for e in docs]
     ids = np.concatenate([e.ids for e in docs])
-    taught = np.concatenate([e.taught for e in docs])
-    predict = np.flatnonzero(taught) - 1
+    predict = np.flatnonzero(np.concatenate([e.taught for e in docs])) - 1
     row_weights = np.array([e.weight for e in docs])
     weights = None
     supervised = float(len(predict))
     if (row_weights != 1).any():
-        flat = np.repeat(row_weights, lengths)[predict + 1]
+        flat = np.repeat(row_weights, [e.tokens for e in docs])[predict + 1]
         weights, supervised = torch.from_numpy(flat.astype(np.float32)), float(flat.sum())
-    values, firsts, counts = np.unique(lengths, return_index=True, return_counts=True)
-    runs = tuple((int(starts[f]), int(c), int(v)) for v, f, c in zip(values, firsts, counts, strict=True))
     return MicroBatch(
         ids=torch.from_numpy(ids)[None].long(),
-        positions=torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths))[None],
+        positions=torch.from_numpy(positions_of(shapes))[None],
         predict=torch.from_numpy(predict),
         targets=torch.from_numpy(ids[predict + 1]).long(),
         weights=weights,
-        bounds=torch.from_numpy(np.append(starts, len(ids)).astype(np.int32)),
-        runs=runs,
+        layout=layout_of(shapes),
         supervised=supervised,
     )
+
+
+def data_sha(examples: Sequence[Row]) -> str:
+    """Hash of what is trained on: every example's content, in order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(example.content())
+    return digest.hexdigest()
 
 
 def check_examples(examples: Sequence[Example], account: Outcome, where: str) -> None:

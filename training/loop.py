@@ -1,6 +1,6 @@
 """The one training loop: steps, accumulation, ranks, clipping, guards, metrics, checkpoints. It knows no method.
 
-    module(micro_batch, measure) -> (loss summed over supervised positions, sums to report)
+    module(micro_batch, measure) -> (loss summed over supervised weight, {name: (sum, count)} to report)
 
 A step's loss is that sum over all micro-batches and ranks, divided by their supervised weight: the same number
 however the step is cut. Batches and random numbers are functions of (seed, step), so a resumed run is the same run.
@@ -51,6 +51,8 @@ class BatchPlan(Protocol):
     def steps(self) -> int: ...
 
     def __call__(self, step: int, rank: int, world: int) -> list[Any]: ...
+
+    def epoch(self, step: int) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ class Run:
                 (loss * (share * world / total)).backward()
             sums["loss"] += loss.detach() * share
             for name, value in found.items():
-                sums[name] = sums.get(name, torch.zeros((), device=device)) + value * share
+                sums[name] = sums.get(name, torch.zeros_like(value)) + value * share
         for name in sorted(sums):
             self.ranks.sum(sums[name])
         return {**sums, "loss": sums["loss"] / total, "tokens": counts[1]}
@@ -219,9 +221,10 @@ class Run:
         now, done = time.perf_counter(), self.state.step - self.clock_step
         speed = (self.state.tokens - self.clock_tokens) / max(now - self.clock, 1e-9)
         left = (now - self.clock) / max(done, 1) * (self.batches.steps - self.state.step)
-        measured = float(sums.get("measured", torch.zeros(())))
         values = {"loss": loss, "grad_norm": norm, "learning_rate": rate, "num_tokens": self.state.tokens}
-        values |= {n: float(sums[n]) / measured for n in ("entropy", "mean_token_accuracy") if n in sums and measured}
+        values["epoch"] = self.batches.epoch(self.state.step)
+        measured = {name: pair.tolist() for name, pair in sums.items() if name not in ("loss", "tokens")}
+        values |= {name: total / count for name, (total, count) in measured.items() if count}
         self.metrics.log(self.state.step, values)
         self.progress.show(self.state.step, {**values, "tokens_per_second": speed}, left)
         self.clock, self.clock_step, self.clock_tokens = now, self.state.step, self.state.tokens
