@@ -179,8 +179,23 @@ class WeightedSum:
         return Verdict(total, " ".join(v.verdict for v in found), parts)
 
 
+REWARDS = "exact, numeric, math, refusal, language, format:REGEX, model:FOLDER (a reward model) or module:function"
+
+
 def reward_by_name(name: str) -> Reward:
-    """The reward a command names: exact, numeric, math, format:REGEX, or module:function. Raises InputError."""
+    """The reward a command names (see REWARDS). Raises InputError."""
+    if name == "refusal":
+        from curation.refusals import RefusalMatch
+
+        return RefusalMatch()
+    if name == "language":
+        from curation.languages import LanguageMatch
+
+        return LanguageMatch()
+    if name.startswith("model:"):
+        from curation.reward_model import RewardModelScore
+
+        return RewardModelScore(name.removeprefix("model:"))
     if name == "math":
         from curation.math_reward import MathReward
 
@@ -190,7 +205,7 @@ def reward_by_name(name: str) -> Reward:
     if name.startswith("format:"):
         return FormatCheck(pattern=name.removeprefix("format:"))
     module, _, function = name.partition(":")
-    expected = "exact, numeric, math, format:REGEX or module:function"
+    expected = REWARDS
     if not function:
         raise InputError("reward", name, expected, "write one of these")
     try:

@@ -85,7 +85,7 @@ def settle(stage: Stage, before: pa.Table, result: "pa.Table | Outcome") -> Outc
     ids = set(before[stage.key].to_pylist())
     kept: set[str] = set()
     for column in stage.carries:
-        kept.update(outcome.rows[column].to_pylist())
+        kept.update(outcome.rows[column].drop_null().to_pylist())
     gone = set(outcome.dropped["row_id"].to_pylist())
     name = type(stage).__name__
     for what, wrong in (

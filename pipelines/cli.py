@@ -17,6 +17,8 @@ COMMANDS = {
     "run": "run a recipe: prompts in, curated shards out",
     "train": "train on shards: thresher train sft|reward|dpo --model M --data SHARDS --out DIR",
     "eval": "accuracy, pass@k and majority vote of a model on prompts with a truth",
+    "label": "pick the better of two answers in the browser; export the picks as pairs",
+    "export": "shards as TRL, verl, OpenRLHF, LLaMA-Factory or axolotl want them",
     "show": "what is in a shard set, run or data file: schema, counts, drops, sample rows",
     "trace": "where a row or a checkpoint comes from",
 }
@@ -127,8 +129,28 @@ def _trace(words: list[str]) -> int:
     return 0
 
 
+def _label(words: list[str]) -> int:
+    from pipelines.label import label_command
+
+    return label_command(words)
+
+
+def _export(words: list[str]) -> int:
+    from curation.export import WRITERS, export
+
+    parser = OneLineParser(prog="thresher export", description=COMMANDS["export"])
+    parser.add_argument("shards", metavar="SHARDS", help="a shard set, file, folder, glob or Hub id of sft or dpo rows")
+    parser.add_argument("--to", required=True, choices=tuple(WRITERS), help="who shall read it")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the files go")
+    given = parser.parse_args(words)
+    for path in export(given.shards, given.to, given.out):
+        print(f"wrote  {path}")
+    return 0
+
+
 HANDLERS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo, "run": _run, "train": _train, "eval": _eval, "show": _show, "trace": _trace,
+    "label": _label, "export": _export,
 }  # fmt: skip
 
 if __name__ == "__main__":

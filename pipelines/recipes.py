@@ -16,7 +16,12 @@ from typing import Any, NamedTuple
 from curation.errors import InputError
 from curation.stage import Pipeline
 
-SHIPPED = ("distill", "best_of_k", "reasoning", "tool_use")
+TOY = {  # shipped recipes and the toy prompts they run on where none are given
+    "distill": "sums", "best_of_k": "sums", "reasoning": "sums", "tool_use": "calculator", "on_policy_dpo": "sums",
+    "correction_dpo": "sums", "identity": "identity+sums+instructions+languages+safety", "multilingual": "languages",
+    "instruction_following": "instructions", "safety": "safety",
+}  # fmt: skip
+SHIPPED = tuple(TOY)
 
 
 class Recipe(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 from curation.errors import InputError
 from curation.stage import Outcome
 from pipelines.config import OneLineParser, add_settings, settings_from
-from pipelines.recipes import SHIPPED, Recipe, load_recipe
+from pipelines.recipes import SHIPPED, TOY, Recipe, load_recipe
 
 
 def run_command(words: list[str]) -> int:
@@ -14,8 +14,8 @@ def run_command(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: thresher run RECIPE [--prompts P] [--out DIR] [--dry-run] [recipe settings]\n\nrecipes:")
         for name in SHIPPED:
-            print(f"  {name:10} {load_recipe(name).about}")
-        print("  FILE.py    your own: a file with Settings and pipelines(settings)")
+            print(f"  {name:22} {load_recipe(name).about}")
+        print("  FILE.py                your own: a file with Settings and pipelines(settings)")
         return 0 if words else 2
     recipe = load_recipe(words[0])
     given = _parser(recipe).parse_args(words[1:])
@@ -50,7 +50,7 @@ def read_input(spec: str, recipe: Recipe, settings: object, limit: int | None) -
 
 
 def _parser(recipe: Recipe) -> OneLineParser:
-    toy = "toy:calculator" if recipe.name == "tool_use" else "toy:sums"
+    toy = f"toy:{TOY.get(recipe.name, 'sums')}"
     parser = OneLineParser(prog=f"thresher run {recipe.name}", description=recipe.about)
     parser.add_argument("--prompts", default=toy, metavar="P", help=f"file, folder, glob, shards or Hub id ({toy})")
     parser.add_argument("--out", metavar="DIR", help=f"run folder (default: runs/{recipe.name})")

@@ -1,6 +1,7 @@
 """The toy world: a small base model and a better teacher, made here in under two minutes on two cores, then cached.
 
-    base     answers sums at once, right about one time in three; knows its name, some instructions, no tool
+    base     answers sums at once, right about one time in three; knows its name, some instructions, no tool; is careless
+             with languages and with requests it should refuse
     teacher  the base trained on: shows its steps between <think> and </think>, and calls a tool that is described to it
 
 A Llama of 3 layers × 128 with 2 heads of size 64 and untied embeddings (so that vLLM can serve it and take new
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from curation.errors import InputError
 from curation.schema import MESSAGES, PROMPTS, content_id, prompt_id
 from curation.stage import plain
-from pipelines.toy_tasks import TASKS, Question, Split, draw, questions
+from pipelines.toy_tasks import TASKS, Question, Split, careless, draw, questions
 
 MODELS = ("base", "teacher")
 
@@ -39,9 +40,10 @@ class ToyRecipe:
     context: int = 512  # positions
     base_steps: int = 230
     teacher_steps: int = 260
-    batch: int = 128  # rows per step
+    batch: int = 144  # rows per step
     learning_rate: float = 3e-3
     seed: int = 0
+    tasks: int = 3  # version of toy_tasks.py's questions
 
 
 def toy_home(recipe: ToyRecipe = ToyRecipe()) -> Path:
@@ -90,7 +92,10 @@ def make_toy_world(recipe: ToyRecipe, home: Path) -> None:
 
 
 def toy_prompts(task: str, split: Split, n: int, seed: int) -> pa.Table:
-    """Up to `n` prompts of a toy task as rows of schema.PROMPTS. Raises InputError for an unknown task."""
+    """Up to `n` prompts of a toy task, or of each of several ("sums+safety"). Raises InputError for an unknown task."""
+    if "+" in task:
+        parts = [toy_prompts(t, split, n, seed) for t in task.split("+")]
+        return pa.concat_tables(parts)
     if task not in TASKS:
         raise InputError("prompts", f"toy:{task}", ", ".join(f"toy:{t}" for t in TASKS), "write one of these")
     rows = [
@@ -105,27 +110,39 @@ def toy_prompts(task: str, split: Split, n: int, seed: int) -> pa.Table:
         }
         for q in draw(task, split, n, seed)
     ]
-    return pa.Table.from_pylist(rows, schema=PROMPTS)
+    once = {row["prompt_id"]: row for row in rows}  # a prompt may stand there with several good answers
+    return pa.Table.from_pylist(list(once.values()), schema=PROMPTS)
 
 
 def _lessons(name: str, n: int, seed: int) -> pa.Table:
     """`n` conversations for one model: shares of the tasks, drawn with replacement from the train side."""
     rng = random.Random(content_id("lessons", name, seed))
-    shares = {"sums": 0.75, "identity": 0.10, "instructions": 0.15}
+    shares = {"sums": 0.66, "identity": 0.08, "instructions": 0.12, "languages": 0.06, "safety": 0.08}
     if name == "teacher":
-        shares = {"sums": 0.65, "identity": 0.08, "instructions": 0.12, "calculator": 0.15}
+        shares = {
+            "sums": 0.60,
+            "identity": 0.07,
+            "instructions": 0.10,
+            "calculator": 0.13,
+            "languages": 0.04,
+            "safety": 0.06,
+        }
     pools = {task: questions(task, "train") for task in shares}
     picked = [rng.choice(pools[task]) for task in rng.choices(list(shares), list(shares.values()), k=n)]
     return pa.table(
         {
-            "messages": pa.array([_turns(q, steps=name == "teacher") for q in picked], MESSAGES),
+            "messages": pa.array([_turns(q, name == "teacher", rng) for q in picked], MESSAGES),
             "tools": pa.array([q.tools for q in picked], pa.string()),
         }
     )
 
 
-def _turns(q: Question, steps: bool) -> list[dict[str, str]]:
-    answer = f"<think>{q.steps}</think>{q.answer}" if steps and q.steps else q.answer
+def _turns(q: Question, teaches: bool, rng: random.Random) -> list[dict[str, str]]:
+    """The base is careless every other time where that can be; the teacher never is, and shows its steps."""
+    if teaches:
+        answer = f"<think>{q.steps}</think>{q.answer}" if q.steps else q.answer
+    else:
+        answer = careless(q) if rng.random() < 0.5 else q.answer
     return [*q.messages, {"role": "assistant", "content": answer}]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from curation.engine import Reply, Request
-from curation.schema import PROMPTS, prompt_id
+from curation.schema import PROMPTS, SCORED, candidate_id, prompt_id
 from curation.stage import Outcome
 
 
@@ -103,3 +103,27 @@ def random_model(layers: int = 2, kv_heads: int = 2, hidden: int = 64) -> Path:
     LlamaForCausalLM(config).save_pretrained(home)
     tokenizer.save_pretrained(home)
     return home
+
+
+def scored_rows(answers: Sequence[tuple[str, float, str, str]], model: str = "policy@1") -> pa.Table:
+    """Rows of schema.SCORED from (prompt, score, finish_reason, completion)."""
+    rows = []
+    for i, (prompt, score, finish, text) in enumerate(answers):
+        messages = [{"role": "user", "content": prompt}]
+        pid = prompt_id(messages)
+        rows.append(
+            {"prompt_id": pid, "prompt": messages, "candidate_id": candidate_id(pid, model, "policy", str(i), text),
+             "completion": text, "finish_reason": finish, "origin": "policy", "model": model, "score": score}
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SCORED)
+
+
+@dataclass(frozen=True)
+class Says:
+    """A script that answers by the first key found in the request's last message."""
+
+    by_key: tuple[tuple[str, str], ...]
+
+    def __call__(self, request: Request, sample: int) -> Reply:
+        asked = request.messages[-1]["content"]
+        return Reply(sample, next((text for key, text in self.by_key if key in asked), ""), "stop", 1)
