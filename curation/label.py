@@ -4,6 +4,7 @@ The page shows text and nothing else: prompts and answers are set as text, never
 drawn from pair and annotator, and the page is not told which model wrote it.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -150,4 +151,5 @@ def serve(desk: Desk, port: int, token: str | None = None) -> None:
         h11_max_incomplete_event_size=16384, timeout_keep_alive=5,
     )  # fmt: skip
     print(f"open {guard.link}\nstop with Ctrl-C; votes are kept in {desk.votes.path}", file=sys.stderr, flush=True)
-    uvicorn.Server(config).run()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a person says they are done
+        uvicorn.Server(config).run()
