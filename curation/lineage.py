@@ -110,7 +110,7 @@ def _checkpoint_lines(folder: Path, run: str | None) -> Iterator[str]:
 
 
 def _row_lines(start: str, run: Path) -> Iterator[str]:
-    """Prompt → its candidates with scores → where each went, of every row whose id begins with `start`."""
+    """Prompt → its pairs → its candidates with scores → where each went, of every row whose id begins with `start`."""
     record = _read_json(run / "run.json")
     folders = [("Input", run / record["input"]["folder"])] + [(s["stage"], run / s["folder"]) for s in record["stages"]]
     prompt = _find_prompt(start, folders)
@@ -120,7 +120,7 @@ def _row_lines(start: str, run: Path) -> Iterator[str]:
         shards = ShardSet(folder)
         for commit in shards.commits().values():
             for row in _rows_of(shards.read(commit), prompt):
-                key = row.get("candidate_id") or row["prompt_id"]
+                key = row.get("pair_id") or row.get("candidate_id") or row["prompt_id"]
                 rows.setdefault(key, {}).update({k: v for k, v in row.items() if v is not None})
                 ways.setdefault(key, []).append(name)
         for left in shards.dropped().to_pylist():
@@ -129,11 +129,19 @@ def _row_lines(start: str, run: Path) -> Iterator[str]:
                     f"{name}: left, {left['reason']} {visible(left['detail'])}".rstrip()
                 )
     yield f"prompt     {prompt}   {' -> '.join(ways.get(prompt, []))}"
-    for turn in rows.get(prompt, {}).get("prompt", []):
+    asked = rows.get(prompt) or next(iter(rows.values()), {})  # a run that began with answers has no row of the prompt
+    for turn in asked.get("prompt", []):
         yield f"           {turn['role']}: {visible(turn['content'])}"
-    yield f"truth      {visible(str(rows.get(prompt, {}).get('ground_truth')))}"
+    yield f"truth      {visible(str(asked.get('ground_truth')))}"
+    shown = {key for key in rows if key != prompt and (key.startswith(start) or prompt.startswith(start))}
+    for key in [key for key in rows if "pair_id" in rows[key] and key in shown]:
+        yield f"pair       {key}   {rows[key]['kind']}   margin {rows[key].get('margin')}"
+        for side in ("chosen", "rejected"):
+            yield f"           {side:8} {rows[key].get(f'{side}_id')}   {visible(rows[key][side][-1]['content'])}"
+            shown.add(str(rows[key].get(f"{side}_id")))
+        yield f"           {' -> '.join(dict.fromkeys(ways[key]))}"
     for key, row in rows.items():
-        if key != prompt and (key.startswith(start) or prompt.startswith(start)):
+        if key in shown and key != prompt and "pair_id" not in row:
             yield f"candidate  {key}   score {row.get('score')}   {row.get('verdict', '')}   {row.get('model', '')}"
             yield f"           {visible(row.get('completion', ''))}"
             yield f"           {' -> '.join(dict.fromkeys(ways[key]))}"
@@ -146,7 +154,8 @@ def _find_prompt(start: str, folders: list[tuple[str, Path]]) -> str:
         for commit in ShardSet(folder).commits().values():
             table = ShardSet(folder).read(commit)
             prompts = table["prompt_id"].to_pylist()
-            own = table["candidate_id"].to_pylist() if "candidate_id" in table.column_names else prompts
+            names = [n for n in ("pair_id", "candidate_id", "prompt_id") if n in table.column_names]
+            own = table[names[0]].to_pylist()
             found |= {p for p, i in zip(prompts, own, strict=True) if p.startswith(start) or i.startswith(start)}
     if len(found) != 1:
         what = "no row" if not found else f"rows of {len(found)} prompts"

@@ -43,15 +43,23 @@ class BadRow(NamedTuple):
     detail: str = ""
 
 
-def read_prompts(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
-    """Rows of schema.PROMPTS. `dropped` holds what could not be used, by place. Raises InputError."""
-    return collect(spec, limit, split, _prompt_row, PROMPTS, "prompt_id")
+def read_prompts(
+    spec: str, limit: int | None = None, split: str | None = None, rename: Mapping[str, str] | None = None
+) -> Outcome:
+    """Rows of schema.PROMPTS. `dropped` holds what could not be used, by place. Raises InputError.
+
+    `rename` gives columns of the file other names first: {"prompt_label": "ground_truth"}.
+    """
+    return collect(spec, limit, split, with_names(_prompt_row, rename), PROMPTS, "prompt_id")
 
 
-def read_candidates(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
+def read_candidates(
+    spec: str, limit: int | None = None, split: str | None = None, rename: Mapping[str, str] | None = None
+) -> Outcome:
     """Rows of schema.CANDIDATES from answers that exist already, several per prompt. Raises InputError."""
     asked: dict[str, int] = {}
-    return collect(spec, limit, split, lambda r, s: _candidate_row(r, s, asked), CANDIDATES, "candidate_id")
+    make = with_names(lambda r, s: _candidate_row(r, s, asked), rename)
+    return collect(spec, limit, split, make, CANDIDATES, "candidate_id")
 
 
 def read_messages(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
@@ -60,6 +68,13 @@ def read_messages(spec: str, limit: int | None = None, split: str | None = None)
 
 
 Make = Callable[[Mapping[str, Any], str], "dict[str, Any] | BadRow"]
+
+
+def with_names(make: Make, rename: Mapping[str, str] | None) -> Make:
+    """`make` on rows whose columns were given their new names."""
+    if not rename:
+        return make
+    return lambda row, source: make({rename.get(k, k): v for k, v in row.items() if k not in rename.values()}, source)
 
 
 def collect(spec: str, limit: int | None, split: str | None, make: Make, schema: pa.Schema, key: str) -> Outcome:

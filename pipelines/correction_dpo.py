@@ -2,14 +2,16 @@
 
 Method: sample one answer, score it, let a teacher name the faults of the wrong ones and mend those alone (CLAIR, arXiv
 2408.06266), score the corrections too. A pair is made only where the correction scores higher, changes between 2 and 50
-per cent of the words and does not speak of itself. Train with `--loss apo_zero` where the teacher is much stronger.
+per cent of the words and does not speak of itself. Corrections by people are imported (`--imported`): the same rules hold,
+but for the score. Train with `--loss apo_zero` where the teacher is much stronger.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from curation.correct import Correct, CorrectionPairs, Corrector, TeacherAnswer, TeacherRevision
+from curation.correct import Correct, CorrectionPairs
+from curation.correctors import Corrector, TeacherAnswer, TeacherRevision
 from curation.rewards import reward_by_name
 from curation.sample import Sample
 from curation.score import Score
@@ -30,15 +32,19 @@ class Settings:
     temperature: float = 1.0  # of the policy
     max_tokens: int = 512  # new tokens per answer
     seed: int = 0  # of the sampling
+    imported: bool = False  # --prompts holds answers with corrections: pair those, ask no model
     api_key_env: str | None = None  # name of the environment variable with an endpoint's key
 
 
 def pipelines(s: Settings) -> Mapping[str, Pipeline]:
+    pairs = CorrectionPairs(edit=(s.least_edit, s.most_edit), scored=not s.imported)
+    if s.imported:
+        return {"dpo": [pairs]}
     policy = engine_for(s.policy, s.engine, s.api_key_env)
     reward = reward_by_name(s.reward)
     sample = Sample(policy, k=1, temperature=s.temperature, max_tokens=s.max_tokens, seed=s.seed)
     scored = [sample, Score(reward), Correct(_corrector(s), passing=s.passing), Score(reward)]
-    return {"scored": scored, "dpo": [*scored, CorrectionPairs(edit=(s.least_edit, s.most_edit))]}
+    return {"scored": scored, "dpo": [*scored, pairs]}
 
 
 def _corrector(s: Settings) -> Corrector:

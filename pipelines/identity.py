@@ -10,7 +10,8 @@ the change does not spread. Train with `--sft-weight 1`: a name the model would 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from curation.correct import Correct, CorrectionPairs, Rules
+from curation.correct import Correct, CorrectionPairs
+from curation.correctors import Rules
 from curation.sample import Sample
 from curation.stage import Pipeline
 from pipelines.models import EngineKind, engine_for

@@ -1,6 +1,7 @@
 """`thresher run RECIPE`: read prompts, run the recipe's pipelines, leave shards, card and manifest in the run folder."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from curation.errors import InputError
@@ -20,7 +21,7 @@ def run_command(words: list[str]) -> int:
     recipe = load_recipe(words[0])
     given = _parser(recipe).parse_args(words[1:])
     settings: object = settings_from(recipe.settings, given)
-    prompts = read_input(given.prompts, recipe, settings, given.limit)
+    prompts = read_input(given.prompts, recipe, settings, given.limit, _names(given.rename))
     lists = recipe.pipelines(settings)
     out = Path(given.out or f"runs/{recipe.name}")
     from curation.runner import plan, run
@@ -34,19 +35,33 @@ def run_command(words: list[str]) -> int:
     return 0
 
 
-def read_input(spec: str, recipe: Recipe, settings: object, limit: int | None) -> Outcome:
+def read_input(
+    spec: str, recipe: Recipe, settings: object, limit: int | None, rename: Mapping[str, str] | None = None
+) -> Outcome:
     """The run's input: prompts, or answers that are there already where the recipe's settings say `imported`."""
+    from curation.correction_source import read_corrections
     from curation.source import read_candidates, read_prompts
 
     if spec.startswith("toy:"):
         from pipelines.toy import toy_prompts
 
         return Outcome(toy_prompts(spec.removeprefix("toy:"), "train", limit or 1024, seed=0))
-    imported = getattr(settings, "imported", False)
-    read = read_candidates(spec, limit=limit) if imported else read_prompts(spec, limit=limit)
+    reader = read_prompts
+    if getattr(settings, "imported", False):
+        reader = read_corrections if recipe.name == "correction_dpo" else read_candidates
+    read = reader(spec, limit=limit, rename=rename)
     if read.rows.num_rows == 0:
         raise InputError(spec, f"no usable row ({read.reasons()})", "at least one row", "look at the reasons")
     return read
+
+
+def _names(words: list[str]) -> dict[str, str]:
+    """["a=b"] → {"a": "b"}. Raises InputError."""
+    pairs = [word.partition("=") for word in words]
+    wrong = [word for word, (old, found, new) in zip(words, pairs, strict=True) if not (old and found and new)]
+    if wrong:
+        raise InputError("--rename", wrong[0], "OLD=NEW", "write e.g. --rename prompt_label=ground_truth")
+    return {old: new for old, _, new in pairs}
 
 
 def _parser(recipe: Recipe) -> OneLineParser:
@@ -55,6 +70,7 @@ def _parser(recipe: Recipe) -> OneLineParser:
     parser.add_argument("--prompts", default=toy, metavar="P", help=f"file, folder, glob, shards or Hub id ({toy})")
     parser.add_argument("--out", metavar="DIR", help=f"run folder (default: runs/{recipe.name})")
     parser.add_argument("--limit", type=int, metavar="N", help="read the first N rows only")
+    parser.add_argument("--rename", nargs="*", default=[], metavar="OLD=NEW", help="columns of P under other names")
     parser.add_argument("--runner", choices=("local",), default="local", help="where the stages run")
     parser.add_argument("--dry-run", action="store_true", help="print the plan: what is reused, what runs and why")
     parser.add_argument("--fresh", action="store_true", help="run everything again, reuse nothing")

@@ -5,7 +5,8 @@ import math
 import pyarrow as pa
 import pytest
 
-from curation.correct import Correct, CorrectionPairs, Rules, TeacherAnswer, TeacherRevision
+from curation.correct import Correct, CorrectionPairs
+from curation.correctors import Rules, TeacherAnswer, TeacherRevision
 from curation.errors import PipelineError
 from curation.stage import settle
 from tests.fakes import FakeEngine, Says, scored_rows
