@@ -38,7 +38,7 @@ class ToyRecipe:
     layers: int = 3
     heads: int = 2
     context: int = 512  # positions
-    base_steps: int = 248
+    base_steps: int = 230
     teacher_steps: int = 260
     batch: int = 144  # rows per step
     learning_rate: float = 3e-3

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from training.pairs import PairExample, encode_pairs, pack_pairs
 from training.preference_losses import AT_START
 from training.reference import ReferenceLogprobs, reference_logps, with_reference
 from training.reward import RewardConfig, RewardModule
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def rows(n: int = 12) -> pa.Table:
@@ -199,3 +203,27 @@ def test_pairs_that_cannot_be_trained_on_leave_with_a_reason(tmp_path: Path):
     read = read_pairs(str(tmp_path / "pairs.parquet"))
     kept, account = encode_pairs(AutoTokenizer.from_pretrained(random_model()), read.rows, 64)
     assert len(kept) == 2 and account.reasons() == {"too_long": 1}
+
+
+@pytest.mark.parametrize(("method", "parallel"), [("dpo", "ddp"), ("dpo", "fsdp2"), ("reward", "ddp")])
+def test_two_ranks_train_as_one(data: str, tmp_path: Path, method: str, parallel: str):
+    kind = DPOConfig if method == "dpo" else RewardConfig
+    one = (dpo if method == "dpo" else reward).train(settings(kind, data, tmp_path / "one"))
+    words = ["--model", str(random_model()), "--data", data, "--out", str(tmp_path / "two"), "--batch-size", "4", "--steps", "6",
+             "--learning-rate", "1e-3", "--log-every", "1", "--no-resume", "--parallel", parallel]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "pipelines.cli",
+        "train",
+    ]
+    subprocess.run([*command, method, *words], cwd=ROOT, check=True, capture_output=True, timeout=240)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
+    assert np.allclose(losses, one.fit.losses, atol=1e-5)
+    load = load_model if method == "dpo" else load_reward_model
+    a, b = (load(str(p)).state_dict() for p in (one.checkpoint, tmp_path / "two"))
+    assert max((a[k] - b[k]).abs().max().item() for k in a) < 1e-5

@@ -70,18 +70,6 @@ def test_dpo_shards_give_ln_2_at_the_start_and_the_tokens_of_our_trainer(dpo: Da
     assert losses(trainer)[0] == pytest.approx(0.6931, abs=1e-3)
 
 
-def test_cached_reference_log_probabilities_are_taken_by_trl_too(dpo: Dataset, tmp_path: Path):
-    from training.reference import ReferenceLogprobs
-
-    table = ReferenceLogprobs(str(random_model()))(dpo.with_format("arrow")[:])
-    settings = trl.DPOConfig(output_dir=str(tmp_path / "o"), precompute_ref_log_probs=True, **QUIET)
-    tokenizer = AutoTokenizer.from_pretrained(random_model())
-    model = AutoModelForCausalLM.from_pretrained(random_model(), dtype=torch.float32)
-    given = Dataset(table.select([c for c in table.column_names if table[c].null_count < table.num_rows]))
-    trainer = trl.DPOTrainer(model, args=settings, train_dataset=given, processing_class=tokenizer)
-    assert losses(trainer)[0] == pytest.approx(0.6931, abs=1e-3)
-
-
 def test_reward_shards(dpo: Dataset, tmp_path: Path):
     settings = trl.RewardConfig(output_dir=str(tmp_path / "o"), **QUIET)
     tokenizer = AutoTokenizer.from_pretrained(random_model())
