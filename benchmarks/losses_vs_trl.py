@@ -94,14 +94,13 @@ def trl_side(name: str, folder: Path) -> dict:
 def our_side(name: str, folder: Path) -> dict:
     """Our loss and gradients on TRL's batch, with shared prefixes and without."""
     import dataclasses
-    from functools import partial
 
     import torch
     from preference_vs_trl import pairs_of
 
     from training.distributed import ranks
     from training.dpo import DPOConfig, DPOModule
-    from training.pairs import pack_pairs
+    from training.pairs import pack_pairs, unshared
     from training.reference import reference_logps, with_reference
     from training.reward import RewardConfig, RewardModule
 
@@ -110,7 +109,7 @@ def our_side(name: str, folder: Path) -> dict:
     wanted = torch.load(folder / "grads.pt", weights_only=True)
     found: dict = {"gradient": 0.0, "largest": max(g.abs().max().item() for g in wanted.values())}
     for share in (True, False):
-        pack = partial(pack_pairs, share=share)
+        pairs = pairs if share else unshared(pairs)
         model = make_model(reward, seed=0)
         if reward:
             margin = "margin" in name
@@ -121,9 +120,9 @@ def our_side(name: str, folder: Path) -> dict:
             module = DPOModule(model, DPOConfig("", "", "", **settings))
             start = DPOModule(make_model(False, seed=1), DPOConfig("", "", ""))
             with ranks() as group:
-                known = reference_logps(start.run, pairs, DPOConfig("", "", ""), pack, group)
+                known = reference_logps(start.run, pairs, DPOConfig("", "", ""), group)
             pairs = with_reference(pairs, dict(enumerate(known)))
-        batch = pack(pairs, pairs)
+        batch = pack_pairs(pairs, pairs)
         loss = module(batch, False)[0] / batch.supervised
         loss.backward()
         found["loss" if share else "plain_loss"] = loss.item()

@@ -22,7 +22,7 @@ from training import dpo, reward
 from training.distributed import ranks
 from training.dpo import DPOConfig, DPOModule
 from training.models import load_model, load_reward_model
-from training.pairs import PairExample, encode_pairs, pack_pairs
+from training.pairs import PairExample, encode_pairs, pack_pairs, unshared
 from training.preference_losses import AT_START
 from training.reference import ReferenceLogprobs, reference_logps, with_reference
 from training.reward import RewardConfig, RewardModule
@@ -78,7 +78,7 @@ def test_log_probabilities_are_those_of_each_answer_alone(data: str, share: bool
     config = DPOConfig("", "", "", micro_tokens=120)
     with torch.no_grad(), ranks() as group:
         module = DPOModule(model, config)
-        got = reference_logps(module.run, found, config, lambda p, s: pack_pairs(p, s, share), group)
+        got = reference_logps(module.run, found if share else unshared(found), config, group)
         model.set_attn_implementation("eager")
         wanted = [[oracle_logps(model, side).item() for side in (e.chosen, e.rejected)] for e in found]
     assert np.allclose(got, wanted, atol=1e-4)
@@ -91,7 +91,8 @@ def test_gradients_with_a_shared_prefix_are_those_without(data: str, loss: str):
     for share in (True, False):
         model = load_model(str(random_model())).double()
         module = DPOModule(model, DPOConfig("", "", "", loss=loss, sft_weight=0.3))
-        batch = pack_pairs(found, found, share)
+        given = found if share else unshared(found)
+        batch = pack_pairs(given, given)
         (module(batch, False)[0] / batch.supervised).backward()
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.allclose(*grads, atol=1e-6) and grads[0].abs().max() > 1e-3
@@ -171,7 +172,8 @@ def test_a_reward_is_read_at_the_last_token_of_each_answer(data: str, share: boo
     torch.manual_seed(0)
     model, found = load_reward_model(str(random_model())), examples(data)
     with torch.no_grad():
-        got = RewardModule(model, RewardConfig("", "", "", share_prefix=share)).scores(pack_pairs(found, found, share))
+        given = found if share else unshared(found)
+        got = RewardModule(model, RewardConfig("", "", "", share_prefix=share)).scores(pack_pairs(given, given))
         model.set_attn_implementation("eager")
         sides = [side for e in found for side in (e.chosen, e.rejected)]
         wanted = [model.score(model.model(torch.from_numpy(s.ids)[None]).last_hidden_state[0, -1]) for s in sides]

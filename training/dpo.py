@@ -6,7 +6,6 @@ thresher train dpo --model M --data runs/x/dpo --out runs/x/model
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from training.distributed import Ranks
 from training.forward import Forward
 from training.losses import Statistics, average
 from training.models import load_model, without_dropout
-from training.pairs import PairBatch, PairExample, check_sharing, encode_pairs, pack_pairs
+from training.pairs import PairBatch, PairExample, check_sharing, encode_pairs, pack_pairs, unshared
 from training.preference_losses import (
     AT_START,
     LOSSES,
@@ -113,20 +112,21 @@ def _encode(tokenizer: Any, rows: pa.Table, config: DPOConfig) -> tuple[list[Pai
     check_loss(config.loss, config.settings, any(e.offset for e in examples))
     if config.cached_reference and config.loss not in WITHOUT_REFERENCE:
         examples = with_cached(examples, rows, config.model)
-    return examples, account
+    return examples if config.share_prefix else unshared(examples), account
 
 
 def _batches(
     module: DPOModule, examples: Sequence[PairExample], config: DPOConfig, steps: int, group: Ranks
 ) -> Batches:
     """The plan, over examples that know their reference: the start's own log-probabilities, computed once."""
-    pack = partial(pack_pairs, share=config.share_prefix)
-    plan = Batches(examples, config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens, pack=pack)
+    plan = Batches(
+        examples, config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens, pack=pack_pairs
+    )
     if not module.with_reference:
         return plan
     used = sorted({row for step in range(min(steps, _steps_of_an_epoch(plan))) for row in plan.rows(step)})
     missing = [row for row in used if examples[row].reference is None]
-    found = reference_logps(module.run, [examples[row] for row in missing], config, pack, group)
+    found = reference_logps(module.run, [examples[row] for row in missing], config, group)
     plan = dataclasses.replace(plan, examples=with_reference(examples, dict(zip(missing, found, strict=True))))
     check_start(module, plan, config, group)
     return plan

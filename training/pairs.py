@@ -7,6 +7,7 @@ rest of rejected]. It is exact, since causal attention lets a token see only wha
 arXiv 2410.20305).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from training.data import ENCODE_AT_ONCE, Example, MicroBatch, refusal, to_devic
 
 @dataclass(frozen=True)
 class PairExample:
-    """One pair. `shared` tokens at the start are the same on both sides; at least one on each side is not of them."""
+    """One pair. Its first `shared` tokens, the same on both sides, are computed once; each side has one more at least."""
 
     pair_id: str
     chosen: Example
@@ -121,13 +122,13 @@ def _shared(chosen: Example, rejected: Example) -> int:
     return min(common_prefix(chosen.ids.tolist(), rejected.ids.tolist()), chosen.tokens - 1, rejected.tokens - 1)
 
 
-def pack_pairs(pairs: Sequence[PairExample], step_pairs: Sequence[PairExample], share: bool = True) -> PairBatch:
-    """One micro-batch of some of a step's pairs. `share` False lays both sides out whole: what an unshared trainer does."""
+def pack_pairs(pairs: Sequence[PairExample], step_pairs: Sequence[PairExample]) -> PairBatch:
+    """One micro-batch of some of a step's pairs. Where nothing is shared, both sides are documents of their own."""
     shapes: list[tuple[int, tuple[int, ...]]] = []
     ids, predict, targets, owner, last = [], [], [], [], []
     at = 0
     for i, pair in enumerate(pairs):
-        shared = pair.shared if share else 0
+        shared = pair.shared
         sides = (pair.chosen, pair.rejected)
         rest = [side.tokens - shared for side in sides]
         shapes += [(shared, tuple(rest))] if shared else [(n, ()) for n in rest]
@@ -162,11 +163,15 @@ def pack_pairs(pairs: Sequence[PairExample], step_pairs: Sequence[PairExample], 
     )  # fmt: skip
 
 
-def check_sharing(share: bool, packs: bool) -> bool:
-    """Whether to share prefixes. Raises InputError where it was asked for and the model's attention cannot."""
+def unshared(pairs: Sequence[PairExample]) -> list[PairExample]:
+    """The same pairs, to be computed side by side."""
+    return [dataclasses.replace(p, shared=0) for p in pairs]
+
+
+def check_sharing(share: bool, packs: bool) -> None:
+    """Raises InputError where sharing prefixes was asked for and the model's attention cannot."""
     if share and not packs:
         raise InputError(
             "share_prefix", "a model whose attention cannot share a prefix (windows, recurrent state)",
             "full causal attention", "add --no-share-prefix",
         )  # fmt: skip
-    return share

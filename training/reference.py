@@ -6,9 +6,9 @@ a cached value is a hash of weights and tokens: another model, template or text 
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ from training.data import Batches
 from training.distributed import Ranks
 from training.forward import Forward
 from training.models import load_model, load_tokenizer, without_dropout
-from training.pairs import PairBatch, PairExample, encode_pairs, pack_pairs
+from training.pairs import PairExample, encode_pairs, pack_pairs, unshared
 
 ANY_LENGTH = 1 << 30
 
@@ -49,8 +49,8 @@ class ReferenceLogprobs(Stage):
         examples, _ = encode_pairs(tokenizer, rows, ANY_LENGTH)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         config = TrainConfig(self.model, "", "", micro_tokens=self.micro_tokens)
-        pack = partial(pack_pairs, share=forward.packs)
-        found = reference_logps(forward.to(device), examples, config, pack, Ranks(0, 1, device))
+        asked = examples if forward.packs else unshared(examples)
+        found = reference_logps(forward.to(device), asked, config, Ranks(0, 1, device))
         known = {e.pair_id: (*v, reference_key(identity, e)) for e, v in zip(examples, found, strict=True)}
         columns = zip(*(known.get(i, (None, None, None)) for i in rows["pair_id"].to_pylist()), strict=True)
         for (name, kind), values in zip(REFERENCE, columns, strict=False):
@@ -67,12 +67,9 @@ def _loaded(identity: str, model: str) -> tuple[Any, Forward]:
     return load_tokenizer(model), Forward(loaded.eval())
 
 
-Pack = Callable[[Sequence[PairExample], Sequence[PairExample]], PairBatch]
-
-
 @torch.no_grad()
 def reference_logps(
-    forward: Forward, examples: Sequence[PairExample], config: TrainConfig, pack: Pack, group: Ranks
+    forward: Forward, examples: Sequence[PairExample], config: TrainConfig, group: Ranks
 ) -> list[tuple[float, float]]:
     """(chosen, rejected) log-probabilities (nats) of every example under the weights as they are, over all ranks."""
     if not examples:
@@ -81,7 +78,12 @@ def reference_logps(
     numbered = [dataclasses.replace(e, pair_id=str(i)) for i, e in enumerate(examples)]
     # One "step" holds all pairs: the plan cuts it into passes of equal budget, longest first, and deals them to ranks.
     plan = Batches(
-        numbered, len(numbered), 1, shuffle=False, micro_tokens=config.micro_tokens, pack=lambda p, _: (p, pack(p, p))
+        numbered,
+        len(numbered),
+        1,
+        shuffle=False,
+        micro_tokens=config.micro_tokens,
+        pack=lambda p, _: (p, pack_pairs(p, p)),
     )
     for part, batch in plan(0, group.rank, group.world):
         batch = batch.to(group.device)

@@ -5,7 +5,6 @@ thresher train reward --model M --data runs/x/dpo --out runs/x/rm
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +20,7 @@ from training.distributed import Ranks
 from training.forward import Forward
 from training.losses import average
 from training.models import inner, load_reward_model, without_dropout
-from training.pairs import PairBatch, PairExample, check_sharing, encode_pairs, pack_pairs
+from training.pairs import PairBatch, PairExample, check_sharing, encode_pairs, pack_pairs, unshared
 from training.trainer import Method, TrainResult, train_by
 
 
@@ -75,14 +74,16 @@ def _measured(scores: torch.Tensor, chosen: torch.Tensor, rejected: torch.Tensor
 
 
 def _encode(tokenizer: Any, rows: pa.Table, config: RewardConfig) -> tuple[list[PairExample], Outcome]:
-    return encode_pairs(tokenizer, rows, config.max_length)
+    examples, account = encode_pairs(tokenizer, rows, config.max_length)
+    return examples if config.share_prefix else unshared(examples), account
 
 
 def _batches(
     module: RewardModule, examples: Sequence[PairExample], config: RewardConfig, steps: int, group: Ranks
 ) -> Batches:
-    pack = partial(pack_pairs, share=config.share_prefix)
-    return Batches(examples, config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens, pack=pack)
+    return Batches(
+        examples, config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens, pack=pack_pairs
+    )
 
 
 METHOD: Method[RewardConfig] = Method(
