@@ -30,7 +30,7 @@ REWARDS = {
 OTHERS = "sums+instructions+languages+safety"
 GENTLE = {"learning_rate": 1e-4, "sft_weight": 1.0}
 RECIPES = {  # recipe, its prompts (of each task), the task it is for, and how to train on its pairs
-    "identity": (identity, f"identity+{OTHERS}", 300, "identity", {**GENTLE, "epochs": 6.0}),
+    "identity": (identity, f"identity+{OTHERS}", 900, "identity", {**GENTLE, "epochs": 4.0}),
     "on_policy_dpo": (on_policy_dpo, "sums", 3000, "sums", {**GENTLE, "epochs": 2.0, "sft_weight": 0.5}),
     "correction_dpo": (correction_dpo, "sums", 3000, "sums", {**GENTLE, "epochs": 2.0, "sft_weight": 0.5}),
     "multilingual": (multilingual, "languages", 300, "languages", {**GENTLE, "epochs": 8.0}),

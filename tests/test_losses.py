@@ -43,6 +43,32 @@ def test_the_sum_and_its_gradients_are_the_definitions(weighted: bool, tile: int
         assert torch.allclose(a.double(), b, atol=1e-5)
 
 
+@pytest.mark.parametrize("tile", [1, 5 * V * 4, 1 << 30])
+@pytest.mark.parametrize("frozen", ["none", "head", "hidden"])
+def test_one_buffer_on_cpu_gives_each_loss_and_both_gradients(monkeypatch: pytest.MonkeyPatch, tile: int, frozen: str):
+    monkeypatch.setattr("training.losses.CPU_TILE_BYTES", tile)
+    hidden, head, targets, w = case()
+    hidden.requires_grad_(frozen != "hidden")
+    head.weight.requires_grad_(frozen != "head")
+    each, _ = token_nll(hidden, head, targets)
+    (each * w).sum().backward()
+    wanted = oracle(hidden, head, targets, w)
+    assert torch.allclose((each * w).sum().double(), wanted[0], atol=1e-5)
+    for tensor, slope in ((hidden, wanted[1]), (head.weight, wanted[2])):
+        assert (
+            tensor.grad is None if not tensor.requires_grad else torch.allclose(tensor.grad.double(), slope, atol=1e-5)
+        )
+    with torch.no_grad():
+        assert torch.equal(token_nll(hidden, head, targets)[0], each)
+
+
+def test_one_buffer_takes_logits_of_any_size():
+    head = torch.nn.Linear(1, 3, bias=False)
+    head.weight.data = torch.tensor([[1e4], [-1e4], [0.0]])
+    each, _ = token_nll(torch.ones(2, 1, requires_grad=True), head, torch.tensor([0, 1]))
+    assert each.tolist() == [0.0, 2e4]
+
+
 def test_tiles_under_autocast_take_its_type_and_give_fp32_gradients():
     hidden, head, targets, _ = case()
     wanted = oracle(hidden, head, targets, None)

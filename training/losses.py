@@ -1,12 +1,13 @@
 """Token losses: pure functions, tensors in, sums or one number per target out. The loop divides."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 TILE_VOCABULARY = 32768  # from here on, on CUDA, logits are made in tiles and never held whole
+CPU_TILE_BYTES = 64 * 2**20  # logits of one tile on CPU: smaller ones starve the matrix product
 TILE_LOGITS = 2**28  # logits of one tile: 1 GiB in fp32, large enough to keep the matrix units busy
 
 
@@ -30,9 +31,9 @@ def weighted_nll(
     hidden (N, H): only positions that predict a taught token, so the head works on those alone; with `head` None they
     are logits (N, V) already. targets (N,), weights (N,) or None for 1.
     """
-    if weights is not None:
+    if weights is not None or (not measure and in_one_buffer(hidden, head)):
         each, found = token_nll(hidden, head, targets, measure)
-        return (each * weights).sum(), found
+        return (each if weights is None else each * weights).sum(), found
     matrix = tiled_head(hidden, head)
     if matrix is not None:
         return tiled_nll(hidden, matrix, targets, "sum", measure)
@@ -47,8 +48,68 @@ def token_nll(
     matrix = tiled_head(hidden, head)
     if matrix is not None:
         return tiled_nll(hidden, matrix, targets, "none", measure)
+    if not measure and in_one_buffer(hidden, head):
+        keeps = torch.is_grad_enabled() and (hidden.requires_grad or head.weight.requires_grad)  # type: ignore[union-attr]
+        return HeadNLL.apply(hidden, head.weight, targets, keeps), None  # type: ignore[union-attr]
     logits = _logits(hidden, head)
     return F.cross_entropy(logits, targets, reduction="none"), token_statistics(logits, targets) if measure else None
+
+
+def in_one_buffer(hidden: torch.Tensor, head: nn.Module | None) -> bool:
+    """Whether `HeadNLL` applies: a plain head on CPU, in one full precision."""
+    plain = type(head) is nn.Linear and head.bias is None and hidden.dtype == head.weight.dtype
+    return (
+        plain
+        and hidden.device.type == "cpu"
+        and hidden.dtype in (torch.float32, torch.float64)
+        and not autocasts(hidden)
+    )
+
+
+def autocasts(hidden: torch.Tensor) -> bool:
+    return torch.is_autocast_enabled(hidden.device.type)
+
+
+class HeadNLL(torch.autograd.Function):
+    """Output layer and −log p in one buffer of logits: forward turns it into exp(logits − max) in place, backward turns
+    that into the gradient. cross_entropy makes three such buffers, fresh memory each. Backward works once.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor, keeps: bool
+    ) -> torch.Tensor:
+        """hidden (N, H), matrix (V, H), targets (N,) → (N,). Without `keeps` there is no backward, and one tile is all."""
+        rows = max(1, CPU_TILE_BYTES // (matrix.shape[0] * hidden.element_size()))
+        buffer = hidden.new_empty(len(hidden) if keeps else min(rows, len(hidden)), matrix.shape[0])
+        nll, totals = hidden.new_empty(len(hidden)), hidden.new_empty(len(hidden))
+        for a in range(0, len(hidden), rows):
+            h, t = hidden[a : a + rows], targets[a : a + rows, None]
+            tile = buffer[a : a + rows] if keeps else buffer[: len(h)]
+            torch.mm(h, matrix.T, out=tile)
+            top, picked = tile.amax(1, keepdim=True), tile.gather(1, t)
+            total = tile.sub_(top).exp_().sum(1, keepdim=True)
+            nll[a : a + rows], totals[a : a + rows] = (total.log() + top - picked)[:, 0], total[:, 0]
+        if keeps:
+            ctx.save_for_backward(hidden, matrix, targets, totals)
+            ctx.buffer, ctx.rows = buffer, rows
+        return nll
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        """Gradients of hidden and matrix: softmax − one-hot, each row times its slope."""
+        hidden, matrix, targets, totals = ctx.saved_tensors
+        buffer, ctx.buffer = ctx.buffer, None
+        assert buffer is not None, "the buffer was used up by an earlier backward"
+        for_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for a in range(0, len(hidden), ctx.rows):
+            part = slice(a, a + ctx.rows)
+            tile = buffer[part].mul_((slope[part] / totals[part])[:, None])
+            tile.scatter_add_(1, targets[part, None], -slope[part, None])
+            if for_hidden is not None:
+                torch.mm(tile, matrix, out=for_hidden[part])
+        return for_hidden, buffer.T @ hidden if ctx.needs_input_grad[1] else None, None, None
 
 
 def _logits(hidden: torch.Tensor, head: nn.Module | None) -> torch.Tensor:
