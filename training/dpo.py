@@ -119,9 +119,8 @@ def _batches(
     module: DPOModule, examples: Sequence[PairExample], config: DPOConfig, steps: int, group: Ranks
 ) -> Batches:
     """The plan, over examples that know their reference: the start's own log-probabilities, computed once."""
-    plan = Batches(
-        examples, config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens, pack=pack_pairs
-    )
+    settings = (config.batch_size, steps, config.seed, config.shuffle, config.micro_tokens)
+    plan = Batches(examples, *settings, pack=pack_pairs)
     if not module.with_reference:
         return plan
     used = sorted({row for step in range(min(steps, _steps_of_an_epoch(plan))) for row in plan.rows(step)})
@@ -138,7 +137,7 @@ def _steps_of_an_epoch(plan: Batches) -> int:
 
 @torch.no_grad()
 def check_start(module: DPOModule, plan: Batches, config: DPOConfig, group: Ranks) -> None:
-    """The first loss must be that of a policy equal to its reference (ln 2 for DPO). Raises InputError.
+    """Every pair's first loss must be that of a policy equal to its reference (ln 2 for DPO). Raises InputError.
 
     It is not when cached log-probabilities are another model's, or the model is not deterministic.
     """
@@ -146,10 +145,10 @@ def check_start(module: DPOModule, plan: Batches, config: DPOConfig, group: Rank
     with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         _, terms, _ = module.terms(batch, measure=False)
     losses = LOSSES[config.loss](dataclasses.replace(terms, offset=torch.zeros_like(terms.offset)), config.settings)
-    mean, expected = float(losses.mean()), AT_START[config.loss](config.settings)
-    if abs(mean - expected) > START_TOLERANCE[config.precision] * max(1.0, expected):
+    expected = AT_START[config.loss](config.settings)
+    if float((losses - expected).abs().max()) > START_TOLERANCE[config.precision] * max(1.0, expected):
         raise InputError(
-            "reference", f"a loss of {mean:.4f} before the first step", f"{expected:.4f}: policy = reference",
+            "reference", f"a loss of {float(losses.mean()):.4f} before the first step", f"{expected:.4f}: policy = reference",
             "the shard's ref_*_logps are another model's: add --no-cached-reference",
         )  # fmt: skip
 
