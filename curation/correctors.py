@@ -56,8 +56,8 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class TeacherAnswer:
-    """A teacher's own answer as the correction: for short answers, where minimal revision and a new answer are the same."""
+class Teacher:
+    """What correctors that ask a model have in common."""
 
     engine: Engine
     max_tokens: int = 512
@@ -71,10 +71,18 @@ class TeacherAnswer:
     def identity(self) -> str:
         return self.engine.identity()
 
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
+
+
+@dataclass(frozen=True)
+class TeacherAnswer(Teacher):
+    """A teacher's own answer as the correction: for short answers, where minimal revision and a new answer are the same."""
+
     def __call__(self, rows: pa.Table, answer: Ask) -> Mapping[str, tuple[str, str]]:
-        sampling = Sampling(temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
         columns = zip(*(rows[n].to_pylist() for n in ("candidate_id", "prompt")), strict=True)
-        requests = [Request(f"{cid}:answer", prompt, (0,), sampling) for cid, prompt in columns]
+        requests = [Request(f"{cid}:answer", prompt, (0,), self.sampling) for cid, prompt in columns]
         found = _replies(self.engine, requests, answer)
         return {key.removesuffix(":answer"): (split_reasoning(text)[0], finish) for key, (text, finish) in found}
 
@@ -90,38 +98,26 @@ REVISE = (
 
 
 @dataclass(frozen=True)
-class TeacherRevision:
+class TeacherRevision(Teacher):
     """A teacher that first says what is wrong and then mends that alone: two requests an answer, both journalled.
 
     The templates are the operator's; prompt and answer are put in as plain text, never read as a template.
     """
 
-    engine: Engine
-    max_tokens: int = 512
-    temperature: float = 0.0
     critique: str = CRITIQUE
     revise: str = REVISE
-    seed: int = 0
-
-    @property
-    def asks(self) -> bool:
-        return True
-
-    def identity(self) -> str:
-        return self.engine.identity()
 
     def __call__(self, rows: pa.Table, answer: Ask) -> Mapping[str, tuple[str, str]]:
-        sampling = Sampling(temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
         names = ("candidate_id", "prompt", "completion")
         asked = {
             cid: [{"role": "user", "content": self._critique(prompt, text)}]
             for cid, prompt, text in zip(*(rows[n].to_pylist() for n in names), strict=True)
         }
-        requests = [Request(f"{cid}:critique", m, (0,), sampling) for cid, m in asked.items()]
+        requests = [Request(f"{cid}:critique", m, (0,), self.sampling) for cid, m in asked.items()]
         critiques = dict(_replies(self.engine, requests, answer))
         requests = [
             Request(f"{cid}:revise", [*m, _said(critiques[f"{cid}:critique"][0]), {"role": "user", "content": self.revise}],
-                    (0,), sampling)
+                    (0,), self.sampling)
             for cid, m in asked.items()
             if f"{cid}:critique" in critiques
         ]  # fmt: skip

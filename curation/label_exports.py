@@ -114,6 +114,6 @@ def _pick(value: Any, names: Sequence[str]) -> Pick | None:
     word = str(value).strip().lower()
     if word in TIES:
         return "tie"
-    places = {"first": ("left", "1", "a", names[0].lower()), "second": ("right", "2", "b", names[1].lower())}
-    found: list[Pick] = [place for place, words in places.items() if word in words]  # type: ignore[misc]
-    return found[0] if found else None
+    if word in ("left", "1", "a", names[0].lower()):
+        return "first"
+    return "second" if word in ("right", "2", "b", names[1].lower()) else None

@@ -51,8 +51,8 @@ class Layout:
     longest: tuple[int, int]  # tokens of the longest query and of the longest key sequence
 
     def to(self, device: torch.device) -> "Layout":
-        moved = [None if t is None else t.to(device, non_blocking=True) for t in (self.queries, self.keys, self.gather)]
-        return Layout(self.runs, moved[0], moved[1], moved[2], self.longest)  # type: ignore[arg-type]
+        gather = None if self.gather is None else self.gather.to(device)
+        return Layout(self.runs, self.queries.to(device), self.keys.to(device), gather, self.longest)
 
 
 def layout_of(shapes: Sequence[tuple[int, tuple[int, ...]]]) -> Layout:

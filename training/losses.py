@@ -31,7 +31,7 @@ def weighted_nll(
     hidden (N, H): only positions that predict a taught token, so the head works on those alone; with `head` None they
     are logits (N, V) already. targets (N,), weights (N,) or None for 1.
     """
-    if weights is not None or (not measure and in_one_buffer(hidden, head)):
+    if weights is not None or (not measure and one_buffer_head(hidden, head) is not None):
         each, found = token_nll(hidden, head, targets, measure)
         return (each if weights is None else each * weights).sum(), found
     matrix = tiled_head(hidden, head)
@@ -48,26 +48,20 @@ def token_nll(
     matrix = tiled_head(hidden, head)
     if matrix is not None:
         return tiled_nll(hidden, matrix, targets, "none", measure)
-    if not measure and in_one_buffer(hidden, head):
-        keeps = torch.is_grad_enabled() and (hidden.requires_grad or head.weight.requires_grad)  # type: ignore[union-attr]
-        return HeadNLL.apply(hidden, head.weight, targets, keeps), None  # type: ignore[union-attr]
+    plain = None if measure else one_buffer_head(hidden, head)
+    if plain is not None:
+        keeps = torch.is_grad_enabled() and (hidden.requires_grad or plain.requires_grad)
+        return HeadNLL.apply(hidden, plain, targets, keeps), None
     logits = _logits(hidden, head)
     return F.cross_entropy(logits, targets, reduction="none"), token_statistics(logits, targets) if measure else None
 
 
-def in_one_buffer(hidden: torch.Tensor, head: nn.Module | None) -> bool:
-    """Whether `HeadNLL` applies: a plain head on CPU, in one full precision."""
-    plain = type(head) is nn.Linear and head.bias is None and hidden.dtype == head.weight.dtype
-    return (
-        plain
-        and hidden.device.type == "cpu"
-        and hidden.dtype in (torch.float32, torch.float64)
-        and not autocasts(hidden)
-    )
-
-
-def autocasts(hidden: torch.Tensor) -> bool:
-    return torch.is_autocast_enabled(hidden.device.type)
+def one_buffer_head(hidden: torch.Tensor, head: nn.Module | None) -> torch.Tensor | None:
+    """The output matrix (V, H) where `HeadNLL` applies (a plain head on CPU, in one full precision), else None."""
+    if type(head) is not nn.Linear or head.bias is not None or torch.is_autocast_enabled(hidden.device.type):
+        return None
+    full = hidden.dtype in (torch.float32, torch.float64) and hidden.dtype == head.weight.dtype
+    return head.weight if full and hidden.device.type == "cpu" else None
 
 
 class HeadNLL(torch.autograd.Function):
