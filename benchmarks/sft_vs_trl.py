@@ -9,19 +9,13 @@ on both sides, fp32, two threads. Where packing is off our trainer still lays th
 what `packing=False` users get too, cut by rows.
 """
 
-import argparse
 import itertools
-import json
-import os
 import resource
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from beside_trl import main
+
 CASES = {
     "padded-4k": {"vocabulary": 4096, "rows": 8, "accumulation": 1, "packing": False},
     "padded-4k-accumulated": {"vocabulary": 4096, "rows": 2, "accumulation": 4, "packing": False},
@@ -29,7 +23,6 @@ CASES = {
     "packed-4k-accumulated": {"vocabulary": 4096, "rows": 1, "accumulation": 4, "packing": True},
     "padded-32k": {"vocabulary": 32768, "rows": 8, "accumulation": 1, "packing": False},
 }
-WARM_UP = 4
 RATE = 2e-4  # ten times TRL's default: rounding shows in the weights sooner
 
 
@@ -177,63 +170,8 @@ def documents(batch: dict) -> list:
     return found
 
 
-def child(side: str, name: str, steps: int, folder: Path) -> None:
-    """One side of one case; its figures as the last line of stdout."""
-    import torch
-
-    torch.set_num_threads(2)
-    found = (trl_side if side == "trl" else our_side)(CASES[name], steps, folder)
-    found.setdefault("peak_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    print("\n" + json.dumps(found))
-
-
-def compare(name: str, steps: int, trl_python: str) -> dict:
-    """Both sides of a case, each in a process of its own."""
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1",
-    }  # fmt: skip
-    sides = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for side, python in (("trl", trl_python), ("ours", sys.executable)):
-            command = [python, __file__, "--side", side, "--case", name, "--steps", str(steps), "--folder", folder]
-            out = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-            sides[side] = json.loads(out.strip().splitlines()[-1])
-    step = {side: statistics.median(found["seconds"][WARM_UP:]) for side, found in sides.items()}
-    pairs = list(zip(sides["trl"]["losses"], sides["ours"]["losses"], strict=True))
-    return {
-        "case": name, "steps": steps, "trl_step_s": step["trl"], "our_step_s": step["ours"],
-        "speed_ratio": step["trl"] / step["ours"], "trl_peak_mib": sides["trl"]["peak_mib"],
-        "our_peak_mib": sides["ours"]["peak_mib"], "memory_share": sides["ours"]["peak_mib"] / sides["trl"]["peak_mib"],
-        "loss_difference": max(abs(a - b) for a, b in pairs), "weight_difference": sides["ours"]["weight_difference"],
-        "weight_difference_to_fp64": sides["ours"]["weight_difference_to_fp64"],
-    }  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--trl-python", default=str(ROOT / "benchmarks/.venv-trl/bin/python"))
-    parser.add_argument("--case", choices=CASES)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--side", choices=("trl", "ours"))
-    parser.add_argument("--folder", type=Path)
-    given = parser.parse_args()
-    if given.side:
-        child(given.side, given.case, given.steps, given.folder)
-        return
-    results = []
-    for name in [given.case] if given.case else CASES:
-        found = compare(name, given.steps, given.trl_python)
-        results.append(found)
-        print(
-            f"{name:22} {found['trl_step_s']:.3f} s -> {found['our_step_s']:.3f} s  {found['speed_ratio']:.2f}x   "
-            f"{found['trl_peak_mib']:.0f} -> {found['our_peak_mib']:.0f} MiB   "
-            f"loss {found['loss_difference']:.1e}  weights {found['weight_difference']:.1e}",
-            flush=True,
-        )
-    if not given.case:
-        (ROOT / "benchmarks/results/sft_vs_trl.json").write_text(json.dumps(results, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(
+        __file__, CASES, {"trl": trl_side, "ours": our_side},
+        lambda trl, ours: {"weight_difference_to_fp64": ours["weight_difference_to_fp64"]},
+    )  # fmt: skip

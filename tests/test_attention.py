@@ -76,6 +76,32 @@ def test_loss_and_gradient_are_those_of_each_document_alone(name: str):
     assert torch.allclose(gradient(model, loss), slope, atol=2e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_last_mlp_sees_only_positions_that_are_read(checkpointing: bool):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL)).train()
+    docs = documents([9, 12, 20])
+    wanted = alone(model, docs)
+    slope = gradient(model, wanted)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    module, batch, rows = SFTModule(model), pack(docs), []
+    assert module.run.reads and SFTModule(model).run.reads, (
+        "a second Forward on the same model is no second restriction"
+    )
+    model.model.layers[-1].mlp.gate_proj.register_forward_hook(lambda _, args, out: rows.append(args[0].shape[1]))
+    loss, _ = module(batch, False)
+    assert torch.allclose(gradient(model, loss), slope, atol=2e-4)
+    assert rows == [len(batch.read)] * (1 + checkpointing) and len(batch.read) < batch.tokens
+    with torch.no_grad():
+        plain = model(input_ids=torch.from_numpy(docs[0].ids)[None], **packed_alone(docs[0])).logits
+    assert rows[-1] == plain.shape[1], "called by anybody else, the model is whole"
+
+
+def packed_alone(doc: Example) -> dict:
+    return {"use_cache": False, "layout": layout_of([(doc.tokens, ())])}
+
+
 def test_what_is_not_switched_stays_as_it_was():
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("mistral", **SMALL, sliding_window=4))
     before = model.config._attn_implementation

@@ -105,26 +105,25 @@ def document_attention(
     if q.is_cuda and q.dtype in HALF and dropout == 0:
         return _varlen(q, k, v, layout, scaling)[None], None
     settings = {"scale": scaling, "dropout_p": dropout, "enable_gqa": k.shape[1] != q.shape[1]}
-    return torch.cat([_run_attention(q, k, v, run, settings) for run in layout.runs])[None], None
+    sizes = [run.count * run.length for run in layout.runs]
+    parts = zip(q.split(sizes), k.split(sizes), v.split(sizes), layout.runs, strict=True)
+    return torch.cat([_run_attention(*part, settings) for part in parts])[None], None
 
 
 def _run_attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, run: Run, settings: dict[str, Any]
 ) -> torch.Tensor:
     """One run's rows of the output (count · length, H, D)."""
-    span = slice(run.start, run.start + run.count * run.length)
-    q, k, v = (x[span].unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (q, k, v))  # (n, H, length, D)
-    own = slice(0, run.prefix)
-    out = [
-        F.scaled_dot_product_attention(q[:, :, own], k[:, :, own], v[:, :, own], is_causal=run.prefix > 1, **settings)
-    ]
-    at = run.prefix
-    for length in run.suffixes:
-        own = slice(at, at + length)
-        keys, values = (torch.cat([x[:, :, : run.prefix], x[:, :, own]], dim=2) for x in (k, v))
-        sees = torch.ones(length, run.prefix + length, dtype=torch.bool, device=q.device).tril(run.prefix)
-        out.append(F.scaled_dot_product_attention(q[:, :, own], keys, values, attn_mask=sees, **settings))
-        at += length
+    pieces = [run.prefix, *run.suffixes]
+    # Split, not sliced: the gradient of a split is one concatenation, that of a slice a buffer of zeros for each.
+    (q, *qs), (k, *ks), (v, *vs) = (
+        x.unflatten(0, (run.count, run.length)).transpose(1, 2).split(pieces, dim=2) for x in (q, k, v)
+    )  # (n, H, piece, D)
+    out = [F.scaled_dot_product_attention(q, k, v, is_causal=run.prefix > 1, **settings)]
+    for own, key, value in zip(qs, ks, vs, strict=True):
+        keys, values = torch.cat([k, key], dim=2), torch.cat([v, value], dim=2)
+        sees = torch.ones(own.shape[2], keys.shape[2], dtype=torch.bool, device=q.device).tril(run.prefix)
+        out.append(F.scaled_dot_product_attention(own, keys, values, attn_mask=sees, **settings))
     return torch.cat(out, dim=2).transpose(1, 2).flatten(0, 1)
 
 
@@ -164,7 +163,7 @@ def use_document_attention(model: Any) -> bool:
     model.set_attn_implementation("sdpa")
     alone = _hidden_alone(model)
     model.set_attn_implementation(NAME)
-    if torch.allclose(alone, _hidden_packed(model), rtol=1e-3, atol=1e-3 * float(alone.abs().max())):
+    if torch.allclose(alone, hidden_packed(model), rtol=1e-3, atol=1e-3 * float(alone.abs().max())):
         return True
     model.set_attn_implementation("sdpa" if before == NAME else before)
     return False
@@ -192,12 +191,13 @@ def _hidden_alone(model: Any) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _hidden_packed(model: Any) -> torch.Tensor:
+def hidden_packed(model: Any, **more: Any) -> torch.Tensor:
+    """The same documents side by side (12, H); `more` goes to the model."""
     body = getattr(model, model.base_model_prefix)
     positions = torch.from_numpy(positions_of(TRIAL)).to(model.device)[None]
     layout = layout_of(TRIAL).to(model.device)
     with _evaluating(model):
-        out = body(input_ids=_trial_ids(model), position_ids=positions, use_cache=False, layout=layout)
+        out = body(input_ids=_trial_ids(model), position_ids=positions, use_cache=False, layout=layout, **more)
         return out.last_hidden_state[0]
 
 

@@ -50,6 +50,7 @@ class MicroBatch:
     ids: torch.Tensor  # int64 (1, T)
     positions: torch.Tensor  # int64 (1, T), from 0 in each document
     predict: torch.Tensor  # int64 (N,)
+    read: torch.Tensor  # int64 (R,): the same positions, each once
     targets: torch.Tensor  # int64 (N,)
     weights: torch.Tensor | None  # float32 (N,), None if all are 1
     layout: Layout
@@ -205,6 +206,7 @@ def pack(examples: Sequence[Example]) -> MicroBatch:
         ids=torch.from_numpy(ids)[None].long(),
         positions=torch.from_numpy(positions_of(shapes))[None],
         predict=torch.from_numpy(predict),
+        read=torch.from_numpy(predict),
         targets=torch.from_numpy(ids[predict + 1]).long(),
         weights=weights,
         layout=layout_of(shapes),

@@ -7,6 +7,7 @@ from torch import nn
 
 from training.attention import head_is_all, use_document_attention
 from training.data import MicroBatch
+from training.last_layer import compute_only_what_is_read
 from training.losses import Statistics, token_nll, weighted_nll
 from training.models import inner, refuse_virtual_tokens
 
@@ -23,14 +24,16 @@ class Forward(nn.Module):
         refuse_virtual_tokens(model)
         self.model = model
         self.packs = use_document_attention(inner(model))
+        self.reads = self.packs and compute_only_what_is_read(inner(model))
         self.plain_head = has_vocabulary and head_is_all(inner(model))
 
-    def hidden(self, rows: MicroBatch, at: torch.Tensor) -> torch.Tensor:
-        """Hidden states (N, H) at the flat positions `at` (N,)."""
+    def hidden(self, rows: MicroBatch, at: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        """Hidden states (N, H) at the flat positions `at` (N,); `read` are the same positions, each once."""
         causal = inner(self.model)
         body = getattr(causal, causal.base_model_prefix)
         if self.packs:
-            return body(**packed(rows)).last_hidden_state[0, at]
+            only = {"read": read} if self.reads else {}
+            return body(**packed(rows), **only).last_hidden_state[0, at]
         ids, real = unpacked(rows)
         return body(input_ids=ids, use_cache=False).last_hidden_state[real][at]
 
@@ -38,14 +41,14 @@ class Forward(nn.Module):
         """−log p of every target (N,), in nats."""
         if self.plain_head:
             head = inner(self.model).get_output_embeddings()
-            return token_nll(self.hidden(rows, rows.predict), head, rows.targets, measure)
+            return token_nll(self.hidden(rows, rows.predict, rows.read), head, rows.targets, measure)
         return token_nll(self._logits(rows), None, rows.targets, measure)
 
     def weighted_nll(self, rows: MicroBatch, measure: bool) -> tuple[torch.Tensor, Statistics | None]:
         """Σ weight · −log p over the targets."""
         if self.plain_head:
             head = inner(self.model).get_output_embeddings()
-            return weighted_nll(self.hidden(rows, rows.predict), head, rows.targets, rows.weights, measure)
+            return weighted_nll(self.hidden(rows, rows.predict, rows.read), head, rows.targets, rows.weights, measure)
         return weighted_nll(self._logits(rows), None, rows.targets, rows.weights, measure)
 
     def _logits(self, rows: MicroBatch) -> torch.Tensor:

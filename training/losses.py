@@ -31,7 +31,7 @@ def weighted_nll(
     hidden (N, H): only positions that predict a taught token, so the head works on those alone; with `head` None they
     are logits (N, V) already. targets (N,), weights (N,) or None for 1.
     """
-    if weights is not None or (not measure and one_buffer_head(hidden, head) is not None):
+    if weights is not None or one_buffer_head(hidden, head) is not None:
         each, found = token_nll(hidden, head, targets, measure)
         return (each if weights is None else each * weights).sum(), found
     matrix = tiled_head(hidden, head)
@@ -48,10 +48,11 @@ def token_nll(
     matrix = tiled_head(hidden, head)
     if matrix is not None:
         return tiled_nll(hidden, matrix, targets, "none", measure)
-    plain = None if measure else one_buffer_head(hidden, head)
+    plain = one_buffer_head(hidden, head)
     if plain is not None:
         keeps = torch.is_grad_enabled() and (hidden.requires_grad or plain.requires_grad)
-        return HeadNLL.apply(hidden, plain, targets, keeps), None
+        seen = _statistics_in_tiles(hidden, plain, targets, _tile_rows(hidden, plain)) if measure else None
+        return HeadNLL.apply(hidden, plain, targets, keeps), seen
     logits = _logits(hidden, head)
     return F.cross_entropy(logits, targets, reduction="none"), token_statistics(logits, targets) if measure else None
 
@@ -74,7 +75,7 @@ class HeadNLL(torch.autograd.Function):
         ctx: Any, hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor, keeps: bool
     ) -> torch.Tensor:
         """hidden (N, H), matrix (V, H), targets (N,) → (N,). Without `keeps` there is no backward, and one tile is all."""
-        rows = max(1, CPU_TILE_BYTES // (matrix.shape[0] * hidden.element_size()))
+        rows = _tile_rows(hidden, matrix)
         buffer = hidden.new_empty(len(hidden) if keeps else min(rows, len(hidden)), matrix.shape[0])
         nll, totals = hidden.new_empty(len(hidden)), hidden.new_empty(len(hidden))
         for a in range(0, len(hidden), rows):
@@ -104,6 +105,10 @@ class HeadNLL(torch.autograd.Function):
             if for_hidden is not None:
                 torch.mm(tile, matrix, out=for_hidden[part])
         return for_hidden, buffer.T @ hidden if ctx.needs_input_grad[1] else None, None, None
+
+
+def _tile_rows(hidden: torch.Tensor, matrix: torch.Tensor) -> int:
+    return max(1, CPU_TILE_BYTES // (matrix.shape[0] * hidden.element_size()))
 
 
 def _logits(hidden: torch.Tensor, head: nn.Module | None) -> torch.Tensor:
@@ -145,7 +150,7 @@ def tiled_nll(
 @torch.no_grad()
 def _statistics_in_tiles(hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor, rows: int) -> Statistics:
     parts = [
-        token_statistics((h @ matrix.T).float(), t)
+        token_statistics(_logits(h @ matrix.T, None), t)
         for h, t in zip(hidden.split(rows), targets.split(rows), strict=True)
     ]
     return Statistics(*(torch.cat(column) for column in zip(*parts, strict=True)))

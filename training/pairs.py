@@ -143,13 +143,14 @@ def pack_pairs(pairs: Sequence[PairExample], step_pairs: Sequence[PairExample]) 
             begin += rest[j]
             last.append(begin - 1)
         at = begin
-    flat_ids, flat_targets = np.concatenate(ids), np.concatenate(targets)
+    flat_ids, flat_predict, flat_targets = np.concatenate(ids), np.concatenate(predict), np.concatenate(targets)
     weights = np.array([p.weight for p in pairs], dtype=np.float32)
     unknown = (float("nan"), float("nan"))
     chosen_tokens = sum(int(p.chosen.taught.sum()) for p in step_pairs)
     rows = MicroBatch(
         ids=torch.from_numpy(flat_ids)[None], positions=torch.from_numpy(positions_of(shapes))[None],
-        predict=torch.from_numpy(np.concatenate(predict)), targets=torch.from_numpy(flat_targets), weights=None,
+        predict=torch.from_numpy(flat_predict), read=torch.from_numpy(np.unique(flat_predict)),
+        targets=torch.from_numpy(flat_targets), weights=None,
         layout=layout_of(shapes), supervised=float(len(flat_targets)),
     )  # fmt: skip
     return PairBatch(

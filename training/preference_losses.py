@@ -104,6 +104,8 @@ def check_loss(name: str, settings: LossSettings, with_offsets: bool) -> None:
             "label_smoothing", f"{settings.label_smoothing} with loss {name}", "0 < label_smoothing < 0.5, with robust alone",
             "set it with --loss robust, leave it out otherwise",
         )  # fmt: skip
+    if name != "simpo" and settings.gamma != LossSettings().gamma:
+        raise InputError("gamma", f"{settings.gamma} with loss {name}", "simpo", "leave it out, or use --loss simpo")
     if name == "apo_zero" and with_offsets:
         raise InputError(
             "loss", "apo_zero with rows that have an offset", "a loss with a margin", "use sigmoid or apo_down"

@@ -45,7 +45,7 @@ class RewardModule(nn.Module):
 
     def scores(self, batch: PairBatch) -> torch.Tensor:
         """(2B,): chosen and rejected in turn."""
-        scores: torch.Tensor = inner(self.run.model).score(self.run.hidden(batch.rows, batch.last))[:, 0]
+        scores: torch.Tensor = inner(self.run.model).score(self.run.hidden(batch.rows, batch.last, batch.last))[:, 0]
         return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
 
     def forward(self, batch: PairBatch, measure: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
