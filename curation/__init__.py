@@ -6,7 +6,8 @@ from typing import Any
 _WHERE = {
     "BestOfK": "best_of_k", "EndpointEngine": "endpoint_engine", "ExactMatch": "rewards", "FormatCheck": "rewards",
     "FunctionReward": "rewards", "MathReward": "math_reward", "NumericMatch": "rewards", "Outcome": "stage",
-    "Sample": "sample", "Score": "score", "ToMessages": "messages", "TransformersEngine": "transformers_engine",
+    "Sample": "sample", "Score": "score", "ShortcutGate": "audit",
+    "ToMessages": "messages", "TransformersEngine": "transformers_engine",
     "VLLMEngine": "vllm_engine", "WeightedSum": "rewards", "auto_engine": "transformers_engine",
     "read_candidates": "source", "read_messages": "source", "read_prompts": "source", "read_shards": "shards", "run": "runner",
 }  # fmt: skip
