@@ -17,6 +17,7 @@ from curation.audit_findings import Finding
 from curation.errors import one_line
 
 SHOWN = 60  # findings on the page; audit.json has all
+WHY = 8  # reasons shown unfolded
 EXAMPLES = 3
 CONTEXT = 60  # bytes of text before and after a highlighted span
 NAMES = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␠"}
@@ -102,7 +103,7 @@ def page(done: Audit, given: Texts, redact: bool = False) -> str:
         f'<h1>Shortcut audit <span class="{done.verdict}">{done.verdict}</span></h1><p>{_e(limits(done))}</p>',
         f"<p>{done.pairs:,} pairs of {done.prompts:,} prompts. A finding says that a feature predicts which side was chosen, "
         "not that it is wrong; silence says nothing of what no word shows.</p>",
-        "<h2>Why</h2><ul>" + "".join(f"<li>{_e(visible(r))}</li>" for r in done.reasons[:SHOWN]) + "</ul>",
+        _why(done.reasons),
         "<h2>What answers alone give away</h2>", _ladder(done), "<h2>Findings</h2>", _volcano(done.findings),
         _rules(done), _table(done.findings[:SHOWN]),
         "<h2>Rows</h2>" if done.findings and not redact else "",
@@ -117,6 +118,13 @@ def page(done: Audit, given: Texts, redact: bool = False) -> str:
 
 
 _e: Callable[[str], str] = html.escape
+
+
+def _why(reasons: Sequence[str]) -> str:
+    """The gravest reasons; the rest folded away."""
+    items = [f"<li>{_e(visible(r))}</li>" for r in reasons[:SHOWN]]
+    more = f"<details><summary>{len(reasons) - WHY} more</summary><ul>{''.join(items[WHY:])}</ul></details>"
+    return f"<h2>Why</h2><ul>{''.join(items[:WHY])}</ul>{more if len(reasons) > WHY else ''}" if reasons else ""
 
 
 def _ladder(done: Audit) -> str:
