@@ -90,6 +90,7 @@ class Incidence:
     pairs: np.ndarray  # int32 (E,)
     features: np.ndarray  # int32 (E,)
     signs: np.ndarray  # int8 (E,)
+    keys: np.ndarray  # uint64 (F,): the hash of each feature, the same in every set
     count: np.ndarray  # int64 (F,): entries of each feature
     family: np.ndarray  # uint8 (F,): index into FAMILIES
     example: np.ndarray  # int64 (F, 4): pair, side, start, end of its first occurrence
@@ -144,7 +145,7 @@ def _kept(keys: np.ndarray, pairs: np.ndarray, signs: np.ndarray, spans: np.ndar
     at = first[keep]
     example = np.stack([pairs[at], (signs[at] < 0).astype(np.int64), spans[at, 0], spans[at, 1]], 1)
     return Incidence(
-        pairs[entries], new[index[entries]].astype(np.int32), signs[entries], count[keep],
+        pairs[entries], new[index[entries]].astype(np.int32), signs[entries], keys[at], count[keep],
         (keys[at] & np.uint64(7)).astype(np.uint8), example,
     )  # fmt: skip
 

@@ -1,7 +1,11 @@
-"""`thresher audit`: what a set of preference pairs would teach besides what it is meant to; a page, JSON and a gate."""
+"""`thresher audit` and `thresher repair`: what preference pairs would teach besides what they are meant to."""
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from curation.errors import InputError
 from pipelines.config import OneLineParser
 
 
@@ -34,3 +38,55 @@ def audit_command(words: list[str]) -> int:
         print(f"  left out  {count:,} rows: {reason}")
     print(f"wrote  {files[0]}")
     return 1 if refuses(done, given.fail_on) else 0
+
+
+def repair_command(words: list[str]) -> int:
+    """Parse and run one `thresher repair` line."""
+    parser = OneLineParser(prog="thresher repair", description="Mend pairs that an audit found wanting, and prove it.")
+    parser.add_argument("pairs", metavar="PAIRS", help="the pairs that were audited")
+    parser.add_argument(
+        "--audit", required=True, metavar="FILE", help="audit.json: its findings from warn on are mended"
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where pairs.parquet, manifest.parquet and the new audit go"
+    )
+    parser.add_argument("--method", choices=("balance", "canonicalise"), default="balance", help="(default: balance)")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.01, metavar="T", help="largest |pull| left (default: 0.01)"
+    )
+    given = parser.parse_args(words)
+    from curation.audit_features import texts
+    from curation.audit_repair import repair
+    from curation.audit_report import summary, visible, write
+    from curation.pair_source import read_pairs
+
+    rows = read_pairs(given.pairs).rows
+    made = repair(rows, given.method, _wanted(given.audit, rows.num_rows), given.tolerance)
+    out = Path(given.out)
+    write(made.after, texts(made.outcome.rows), out)
+    pq.write_table(made.outcome.rows, out / "pairs.parquet")
+    pq.write_table(made.manifest, out / "manifest.parquet")
+    for (family, feature), (was, now) in made.pulls.items():
+        print(f"  {family} {visible(feature)}  pull {was:+.3f} -> {now:+.3f}")
+    print(
+        f"kept {made.outcome.rows.num_rows:,} of {rows.num_rows:,} pairs ({made.kept:.1%}); was {made.before.verdict}, now:"
+    )
+    print(summary(made.after))
+    if made.kept < 0.5:
+        print("  most pairs had to go: one side is another model's; sample both sides from one model instead")
+    print(f"wrote  {out / 'pairs.parquet'}")
+    return 0
+
+
+def _wanted(path: str, pairs: int) -> set[tuple[str, str]]:
+    """Family and text of an audit's findings from warn on. Raises InputError."""
+    expected = "audit.json of these pairs"
+    try:
+        found = json.loads(Path(path).read_text())
+        listed = {(f["family"], f["feature"]) for f in found["findings"] if f["severity"] != "info"}
+        audited = found["pairs"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(path, f"{type(e).__name__}: {e}", expected, "run `thresher audit` first") from e
+    if audited != pairs:
+        raise InputError(path, f"an audit of {audited} pairs", f"one of these {pairs}", "run `thresher audit` on them")
+    return listed

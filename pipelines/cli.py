@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train on shards: thresher train sft|reward|dpo --model M --data SHARDS --out DIR",
     "eval": "accuracy, pass@k and majority vote of a model on prompts with a truth",
     "audit": "what pairs would teach besides what they are meant to: shortcut words, length, whitespace",
+    "repair": "mend audited pairs: balance or canonicalise, and prove it",
     "label": "pick the better of two answers in the browser; export the picks as pairs",
     "export": "shards as TRL, verl, OpenRLHF, LLaMA-Factory or axolotl want them",
     "show": "what is in a shard set, run or data file: schema, counts, drops, sample rows",
@@ -142,6 +143,12 @@ def _audit(words: list[str]) -> int:
     return audit_command(words)
 
 
+def _repair(words: list[str]) -> int:
+    from pipelines.audit import repair_command
+
+    return repair_command(words)
+
+
 def _export(words: list[str]) -> int:
     from curation.export import WRITERS, export
 
@@ -157,7 +164,7 @@ def _export(words: list[str]) -> int:
 
 HANDLERS: dict[str, Callable[[list[str]], int]] = {
     "demo": _demo, "run": _run, "train": _train, "eval": _eval, "show": _show, "trace": _trace,
-    "audit": _audit, "label": _label, "export": _export,
+    "audit": _audit, "repair": _repair, "label": _label, "export": _export,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from curation.audit import Audit, ShortcutGate, audit, refuses
 from curation.audit_features import incidence, texts
 from curation.audit_kernel import FAMILIES, WORD
+from curation.audit_repair import canonicalise, repair
 from curation.audit_report import page, write
 from curation.audit_statistics import _smallest, tarone
 from curation.audit_statistics import test as run_tests
@@ -236,3 +237,46 @@ def test_the_command_writes_its_files_and_says_no_with_one(tmp_path: Path, capsy
     )
     assert pq.read_table(tmp_path / "audit/flagged.parquet").num_rows == 120
     assert FAMILIES[WORD] == "word"
+
+
+def test_balance_leaves_no_pull_keeps_most_pairs_and_does_nothing_twice():
+    plant = {0: lambda a, b: (a + " indeed", b), 1: lambda a, b: (a, b + " indeed")}  # one-sided in 200: 150 and 50
+    sides = [plant[int(i % 8 == 0)](a, b) if i % 2 == 0 else (a, b) for i, (a, b) in enumerate(random_sides(400))]
+    made = repair(pairs_of(sides), "balance")
+    assert made.pulls and all(abs(now) <= 0.01 < abs(was) for was, now in made.pulls.values())
+    assert made.kept > 0.74  # 100 less a hundredth must go
+    assert not [f for f in made.after.findings if f.severity != "info"]
+    again = repair(made.outcome.rows, "balance")
+    assert again.outcome.rows.equals(made.outcome.rows) and again.manifest.num_rows == 0
+    assert (
+        set(made.manifest["action"].to_pylist()) == {"dropped"} and made.manifest.num_rows == 400 - again.before.pairs
+    )
+
+
+def test_canonical_sides_differ_in_nothing_unseen():
+    sides = [(a + "\n\u200b", b.replace(" ", "\u00a0", 1)) for a, b in random_sides(150)]
+    made = repair(pairs_of(sides), "canonicalise")
+    assert made.kept == 1 and made.before.verdict == "block" and made.after.verdict == "pass"
+    assert set(made.manifest["action"].to_pylist()) == {"changed"}
+    again = repair(made.outcome.rows, "canonicalise")
+    assert again.outcome.rows.equals(made.outcome.rows)
+    assert canonicalise(pairs_of([("same ", "same")])).reasons() == {"no_difference": 1}
+
+
+def test_a_feature_without_counter_examples_costs_its_pairs():
+    made = repair(
+        pairs_of([("Sure! " + a, b) if i % 3 else (a, b) for i, (a, b) in enumerate(random_sides(300))]), "balance"
+    )
+    assert 0.32 < made.kept < 0.36
+
+
+def test_repair_by_command_wants_the_audit_of_these_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pq.write_table(planted(), tmp_path / "pairs.parquet")
+    main(["audit", str(tmp_path / "pairs.parquet"), "--out", str(tmp_path / "audit")])
+    words = ["repair", str(tmp_path / "pairs.parquet"), "--out", str(tmp_path / "mended"), "--audit"]
+    assert main([*words, str(tmp_path / "audit/audit.json")]) == 0
+    assert "indeed" in capsys.readouterr().out
+    assert 95 <= pq.read_table(tmp_path / "mended/pairs.parquet").num_rows <= 110
+    assert main([*words, str(tmp_path / "nowhere.json")]) == 2
+    pq.write_table(planted(30), tmp_path / "pairs.parquet")
+    assert main([*words, str(tmp_path / "audit/audit.json")]) == 2
