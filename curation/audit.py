@@ -23,6 +23,7 @@ from curation.stage import Outcome, Stage, drops
 
 LEAST = 8  # one-sided pairs below which a feature cannot become a finding
 RULES = 5
+NO_COIN = 3.3  # standard errors from a half: one in a thousand
 Rule = tuple[str, str, int, int]  # feature, side it speaks for, pairs decided, of them rightly
 
 
@@ -103,9 +104,12 @@ def _verdict(
 ) -> tuple[str, tuple[str, ...]]:
     rungs = {r.name: r for r in probe}
     first = rules[:3]
+    # A handful of pairs may be told apart by luck: an accuracy counts once no coin would reach it.
+    coin = 0.5 + NO_COIN / 2 / pairs**0.5
+    length, surface = (rungs[r].accuracy if rungs[r].accuracy >= coin else 0.5 for r in ("length", "surface"))
     measured = {
-        "length alone tells the chosen side": (rungs["length"].accuracy, gates.length_accuracy),
-        "surface counts tell the chosen side": (rungs["surface"].accuracy, gates.surface_accuracy),
+        "length alone tells the chosen side": (length, gates.length_accuracy),
+        "surface counts tell the chosen side": (surface, gates.surface_accuracy),
         "words tell the chosen side, bits per pair at least": (rungs["ngrams"].least_bits, gates.ngram_bits),
         "three rules, accuracy times coverage": (sum(r[3] for r in first) / pairs, gates.three_rules),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from curation.errors import InputError
+from curation.stage import Outcome
 from pipelines.config import OneLineParser
 
 
@@ -31,6 +32,7 @@ def audit_command(words: list[str]) -> int:
     from curation.pair_source import read_pairs
 
     read = read_pairs(given.pairs, given.limit)
+    _refuse_nothing(given.pairs, read)
     done = audit(read.rows)
     files = write(done, texts(read.rows), Path(given.out), given.redact)
     print(summary(done))
@@ -38,6 +40,16 @@ def audit_command(words: list[str]) -> int:
         print(f"  left out  {count:,} rows: {reason}")
     print(f"wrote  {files[0]}")
     return 1 if refuses(done, given.fail_on) else 0
+
+
+def _refuse_nothing(path: str, read: Outcome) -> None:
+    """Raises InputError where no row is a pair, with the commonest reason."""
+    if read.rows.num_rows == 0:
+        reason = next(iter(read.reasons().items()), ("no rows", 0))
+        raise InputError(
+            path, f"no pairs ({reason[0]}: {reason[1]} rows)", "rows with chosen and rejected answers",
+            "see `thresher show` for what is in it",
+        )  # fmt: skip
 
 
 def repair_command(words: list[str]) -> int:
@@ -60,7 +72,9 @@ def repair_command(words: list[str]) -> int:
     from curation.audit_report import summary, visible, write
     from curation.pair_source import read_pairs
 
-    rows = read_pairs(given.pairs).rows
+    read = read_pairs(given.pairs)
+    _refuse_nothing(given.pairs, read)
+    rows = read.rows
     made = repair(rows, given.method, _wanted(given.audit, rows.num_rows), given.tolerance)
     out = Path(given.out)
     write(made.after, texts(made.outcome.rows), out)

@@ -209,6 +209,10 @@ def test_the_gate_refuses_and_lets_pass():
         audit(clean.slice(0, 0))
 
 
+def test_three_pairs_block_nothing():
+    assert audit(pairs_of([(a + a, b) for a, b in random_sides(3)])).verdict == "pass"
+
+
 def test_severities_order_what_is_refused():
     done: Audit = audit(planted())
     assert refuses(done, "block") and refuses(done, "warn") and not refuses(done, "never")
