@@ -9,7 +9,7 @@ the detection limit says how small a shortcut this many pairs could have shown.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from curation.stage import Outcome, Stage, drops
 
 LEAST = 8  # one-sided pairs below which a feature cannot become a finding
 RULES = 5
+FailOn = Literal["block", "high", "warn", "never"]
 NO_COIN = 3.3  # standard errors from a half: one in a thousand
 Rule = tuple[str, str, int, int]  # feature, side it speaks for, pairs decided, of them rightly
 
@@ -161,7 +162,13 @@ class ShortcutGate(Stage):
     carries: ClassVar = ("pair_id",)
     whole: ClassVar = True
 
-    fail_on: str = "block"  # block, high, warn or never
+    fail_on: FailOn = "block"
+
+    def __post_init__(self) -> None:
+        if self.fail_on not in get_args(FailOn):
+            raise InputError(
+                "ShortcutGate", f"fail_on={self.fail_on!r}", ", ".join(get_args(FailOn)), "name one of them"
+            )
 
     def __call__(self, rows: pa.Table) -> Outcome:
         done = audit(rows)
@@ -174,7 +181,7 @@ class ShortcutGate(Stage):
         return Outcome(rows, drops([]), counts)
 
 
-def refuses(done: Audit, fail_on: str) -> bool:
+def refuses(done: Audit, fail_on: FailOn) -> bool:
     """Whether the gate says no: block by the verdict, high and warn by the gravest finding as well."""
     if fail_on == "never":
         return False

@@ -19,9 +19,11 @@ def audit_command(words: list[str]) -> int:
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="where audit.html, .json, .md and flagged.parquet go"
     )
-    levels = ("block", "high", "warn", "never")
     parser.add_argument(
-        "--fail-on", choices=levels, default="block", help="exit with 1 from this severity on (default: block)"
+        "--fail-on",
+        choices=("block", "high", "warn", "never"),
+        default="block",
+        help="exit with 1 from this severity on (default: block)",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
     parser.add_argument("--redact", action="store_true", help="quote no rows on the page")

@@ -1,6 +1,8 @@
 """The project's fakes, in one place: engines that answer at once, and models small enough to be made in a test."""
 
 import functools
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -127,3 +129,10 @@ class Says:
     def __call__(self, request: Request, sample: int) -> Reply:
         asked = request.messages[-1]["content"]
         return Reply(sample, next((text for key, text in self.by_key if key in asked), ""), "stop", 1)
+
+
+def train_on_two_ranks(*words: str) -> None:
+    """`thresher train …` under torchrun, two processes on this machine."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "pipelines.cli", "train"]
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run([sys.executable, *launch, *words], cwd=root, check=True, capture_output=True, timeout=240)

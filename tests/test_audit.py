@@ -205,6 +205,8 @@ def test_the_gate_refuses_and_lets_pass():
     with pytest.raises(GateRefused, match=r"surface counts|indeed|words tell|three rules"):
         ShortcutGate()(planted())
     assert ShortcutGate(fail_on="never")(planted()).rows.num_rows == 300
+    with pytest.raises(InputError, match="hihg"):
+        ShortcutGate(fail_on="hihg")
     with pytest.raises(InputError, match="no pairs"):
         audit(clean.slice(0, 0))
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curation.errors import InputError
 from curation.pair_source import read_pairs
 from pipelines.toy_tasks import draw
-from tests.fakes import random_model
+from tests.fakes import random_model, train_on_two_ranks
 from training import dpo, reward
 from training.distributed import ranks
 from training.dpo import DPOConfig, DPOModule
@@ -213,17 +211,7 @@ def test_two_ranks_train_as_one(data: str, tmp_path: Path, method: str, parallel
     one = (dpo if method == "dpo" else reward).train(settings(kind, data, tmp_path / "one"))
     words = ["--model", str(random_model()), "--data", data, "--out", str(tmp_path / "two"), "--batch-size", "4", "--steps", "6",
              "--learning-rate", "1e-3", "--log-every", "1", "--no-resume", "--parallel", parallel]  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "pipelines.cli",
-        "train",
-    ]
-    subprocess.run([*command, method, *words], cwd=ROOT, check=True, capture_output=True, timeout=240)
+    train_on_two_ranks(method, *words)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert np.allclose(losses, one.fit.losses, atol=1e-5)
     load = load_model if method == "dpo" else load_reward_model

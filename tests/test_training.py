@@ -1,8 +1,6 @@
 """The trainer against an independent oracle: plain transformers forward, padded, cross entropy and AdamW of torch."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from curation.errors import InputError, StorageError
 from curation.schema import MESSAGES
 from pipelines.toy_tasks import draw
-from tests.fakes import random_model
+from tests.fakes import random_model, train_on_two_ranks
 from training.checkpoint import checkpoints, newest_checkpoint, save_checkpoint
 from training.data import Batches, Example, encode, pack
 from training.distributed import ranks
@@ -320,18 +318,7 @@ def test_two_ranks_train_as_one(tmp_path: Path, parallel: str):
     flags = [
         f"--{k.replace('_', '-')}={v}" for k, v in {**shared, "out": tmp_path / "two", "parallel": parallel}.items()
     ]
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "pipelines.cli",
-        "train",
-        "sft",
-    ]
-    subprocess.run(command + flags, cwd=ROOT, check=True, capture_output=True, timeout=240)
+    train_on_two_ranks("sft", *flags)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "two/metrics.jsonl").read_text().splitlines()]
     assert np.allclose(losses, one.fit.losses, atol=1e-5)
     a, b = (load_model(str(tmp_path / n)).state_dict() for n in ("one", "two"))
