@@ -34,10 +34,10 @@ class Sides(NamedTuple):
 
 def read_pairs(spec: str, limit: int | None = None, split: str | None = None) -> Outcome:
     """Rows of schema.DPO and, where they are there, its reference columns. Raises InputError."""
-    return collect(spec, limit, split, _pair_row, READ, "pair_id")
+    return collect(spec, limit, split, pair_row, READ, "pair_id")
 
 
-def _pair_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow":
+def pair_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow":
     if any(row.get(side) is None for side in SIDES):
         return BadRow("no_known_columns" if not any(s in row for s in SIDES) else "no_answer", "chosen and rejected")
     sides = _sides(row)
@@ -51,7 +51,7 @@ def _pair_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow":
     scores = [_number(row, side) for side in SIDES]
     models = [next((row[c.format(s)] for c in MODEL_COLUMNS if row.get(c.format(s))), None) for s in SIDES]
     ids = [
-        text_or_none(row.get(f"{s}_id")) or content_id("imported", pid, turns[-1]["content"])
+        text_or_none(row.get(f"{s}_id")) or imported_id(pid, turns[-1]["content"])
         for s, turns in zip(SIDES, sides[1:], strict=True)
     ]
     for name in ("weight", "offset"):
@@ -65,6 +65,11 @@ def _pair_row(row: Mapping[str, Any], source: str) -> "dict[str, Any] | BadRow":
         "source": str(row.get("source") or source), "task": text_or_none(row.get("task")), "tools": tools,
         "weight": row.get("weight"), "offset": row.get("offset"), **{name: row.get(name) for name, _ in REFERENCE},
     }  # fmt: skip
+
+
+def imported_id(prompt_id: str, answer: str) -> str:
+    """Id of an answer that came without one."""
+    return content_id("imported", prompt_id, answer)
 
 
 def _sides(row: Mapping[str, Any]) -> "Sides | BadRow":
@@ -98,13 +103,17 @@ def _answer(value: Any, alone: bool) -> "list[Message] | BadRow":
 
 
 def dialogue(text: str) -> list[Message] | None:
-    """ "Human: a\n\nAssistant: b" as messages; None where the text is no such dialogue. A last empty turn is left out."""
+    """ "Human: a\n\nAssistant: b" as messages; None where the text is no such dialogue. A last empty turn is left out.
+
+    The last turn keeps its whitespace: what stands at the end of an answer is part of it.
+    """
     parts = TURN.split(text)
     if len(parts) < 3 or parts[0].strip():
         return None
     roles = {"Human": "user", "User": "user", "Assistant": "assistant", "System": "system"}
     turns = [{"role": roles[r], "content": c.strip()} for r, c in zip(parts[1::2], parts[2::2], strict=True)]
-    return turns[:-1] if not turns[-1]["content"] else turns
+    turns[-1]["content"] = parts[-1]
+    return turns[:-1] if not parts[-1].strip() else turns
 
 
 def _check(sides: Sides) -> BadRow | None:

@@ -1,0 +1,225 @@
+"""Significant features as findings: merged where they are one phenomenon, with effect sizes, severity and rows.
+
+Three effect sizes, since a preference loss sees a feature three ways: `pull` (b − c)/N is how fast it is learned,
+`log_odds` ln(b/c) how far it goes, `bits` how much of the label it explains.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import sparse
+
+from curation.audit.evidence import Evidence
+from curation.audit.features import FAMILIES, Incidence
+from curation.audit.statistics import Tests, bits, wilson
+from curation.audit.surface import Surfaces
+
+SEVERITIES = ("info", "warn", "high", "block")
+ONE_PHENOMENON = 0.7  # signed Jaccard overlap of two features' pairs
+MOST = 3000  # features looked at, strongest first
+ROWS = 20  # ids listed with a finding
+TEXT = ("word", "phrase", "cased", "character", "opener", "closer", "whitespace", "format")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One phenomenon. Counts and shares are of pairs in which one side alone has it."""
+
+    feature: str  # the exact text as it stands in the data, or the name of what is more or there
+    family: str
+    chosen: int
+    rejected: int
+    coverage: float  # share of all pairs
+    purity: float  # share of those in which it is the chosen side
+    purity_interval: tuple[float, float]
+    pull: float
+    pull_interval: tuple[float, float]
+    log_odds: float  # half-count corrected
+    log_odds_interval: tuple[float, float]
+    bits: float
+    bits_interval: tuple[float, float]
+    z: float
+    z_length_adjusted: float
+    p: float
+    p_adjusted: float
+    q: float
+    severity: str
+    score: float  # 0 to 100, to sort by
+    explained_by_length: bool
+    edit: str  # what takes it out of a text: "strip", "delete", "normalise", "" where nothing simple does
+    members: tuple[str, ...]  # other forms of the same phenomenon
+    row_ids: tuple[str, ...] = ()
+    counter_row_ids: tuple[str, ...] = ()  # pairs that speak against it
+    heterogeneity: float | None = None  # I² over kinds of prompts
+    verdict: str = "undecided"  # artifact, style, content, undecided
+    evidence: tuple[Evidence, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Features that are one phenomenon, what says it best first."""
+
+    features: tuple[int, ...]
+
+    @property
+    def lead(self) -> int:
+        return self.features[0]
+
+
+def groups(found: Incidence, tests: Tests, family: np.ndarray, surfaces: Surfaces) -> list[Group]:
+    """The significant features of `found`, those of one phenomenon together. `family` (F,) indexes FAMILIES."""
+    strong = np.flatnonzero(tests.significant)
+    order = strong[np.lexsort((strong, tests.p_adjusted[strong], -np.abs(tests.z[strong])))][:MOST]
+    kinds = np.array([_kind(FAMILIES[f]) for f in family])
+    merged = [g for kind in range(2) for g in _merge(found, order[kinds[order] == kind])]
+    return [Group(tuple(_most_exact_first(g, found, family, surfaces))) for g in merged]
+
+
+def _kind(family: str) -> int:
+    """What may be one phenomenon: texts, word lists and measures; what is known of a pair from outside."""
+    return 1 if family in ("column", "token", "trigger") else 0
+
+
+def _merge(found: Incidence, order: np.ndarray) -> list[list[int]]:
+    """Groups of features, each led by its strongest. A feature joins the leader it overlaps most, never a member: so
+    that chains of neighbours do not run together."""
+    if not len(order):
+        return []
+    rows = signed_rows(found, order)
+    count = found.count[order]
+    overlap = abs(rows @ rows.T).tocoo()
+    jaccard = overlap.data / np.maximum(1, count[overlap.row] + count[overlap.col] - overlap.data)
+    near: list[list[tuple[float, int]]] = [[] for _ in order]
+    close = (jaccard >= ONE_PHENOMENON) & (overlap.col < overlap.row)
+    for i, j, value in zip(overlap.row[close].tolist(), overlap.col[close].tolist(), jaccard[close].tolist(), strict=True):
+        near[i].append((value, -j))
+    group_of: dict[int, int] = {}
+    made: list[list[int]] = []
+    for i in range(len(order)):
+        leaders = [(value, j) for value, j in near[i] if -j in group_of]
+        if leaders:
+            made[group_of[-max(leaders)[1]]].append(int(order[i]))
+        else:
+            group_of[i] = len(made)
+            made.append([int(order[i])])
+    return made
+
+
+def signed_rows(found: Incidence, features: np.ndarray) -> sparse.csr_matrix:
+    """Signs (len(features), pairs read)."""
+    size = found.count[features]
+    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
+    at = np.repeat(found.start[features] - start[:-1], size) + np.arange(start[-1])
+    return sparse.csr_matrix((found.signs[at].astype(np.int32), found.pairs[at], start), shape=(len(features), found.pairs_read))
+
+
+def _most_exact_first(group: list[int], found: Incidence, family: np.ndarray, surfaces: Surfaces) -> list[int]:
+    """The leader, or what says it better: whitespace at an end rather than the "closer" that it is too; a text rather
+    than the name of a word list; else, of the forms that stand in just as many pairs, a sign or foreign letter rather
+    than a word around it, or the longest: "I'm Athene" rather than "Athene"."""
+    lead = group[0]
+    texts = [f for f in group if FAMILIES[family[f]] in TEXT]
+    if FAMILIES[family[lead]] not in TEXT:
+        near = [f for f in texts if found.count[f] >= 0.9 * found.count[lead]]
+        if not near:
+            return group
+        lead = near[0]
+    ends = [f for f in texts if FAMILIES[family[f]] == "whitespace" and 2 * found.count[f] > found.count[lead]]
+    same = [f for f in texts if found.count[f] == found.count[lead]]
+    forms = {f: surfaces.of(f) for f in ends or same or [lead]}
+    longest = max(forms, key=lambda f: (found.count[f], FAMILIES[family[f]] == "format", len(forms[f]), -f))
+    strange = [f for f in forms if FAMILIES[family[f]] == "character" and _strange(forms[f], forms[longest])]
+    best = min(strange) if strange and not ends else longest
+    return [best, *(f for f in group if f != best)]
+
+
+def _strange(char: str, inside: str) -> bool:
+    """No letter, or a letter among ASCII ones: what a reader would take for something else or not see."""
+    return not char.isascii() and (not char.isalpha() or any(c.isascii() and c.isalpha() for c in inside))
+
+
+def finding(group: Group, tests: Tests, family: np.ndarray, z_length: np.ndarray, surfaces: Surfaces, pairs: int) -> Finding:
+    """The group's leader sized and graded; rows and evidence come later."""
+    f = group.lead
+    b, c = int(tests.chosen[f]), int(tests.rejected[f])
+    one_sided = b + c
+    # Rows of one prompt that agree count as fewer: n² / Σ D² is how many independent ones they are worth.
+    worth = one_sided * min(1.0, one_sided / max(1, int(tests.squares[f])))
+    low, high = (float(v) for v in wilson(np.array(b / one_sided * worth), np.array(worth)))
+    share, length_z = one_sided / pairs, float(z_length[f])
+    name, kind = surfaces.of(f), FAMILIES[family[f]]
+    surest = max(low, 1 - high)
+    by_purity = [float(bits(np.array([1e6 * p]), np.array([1e6 * (1 - p)]), 1_000_000)[0]) * share for p in (low, high)]
+    bit_low = 0.0 if low <= 0.5 <= high else min(by_purity)
+    made = Finding(
+        feature=name, family=kind, chosen=b, rejected=c, coverage=share, purity=b / one_sided, purity_interval=(low, high),
+        pull=(b - c) / pairs, pull_interval=(share * (2 * low - 1), share * (2 * high - 1)),
+        log_odds=float(np.log((b + 0.5) / (c + 0.5))), log_odds_interval=(_odds(low, one_sided), _odds(high, one_sided)),
+        bits=float(bits(np.array([b]), np.array([c]), pairs)[0]), bits_interval=(bit_low, max(by_purity)), z=float(tests.z[f]),
+        z_length_adjusted=length_z, p=float(tests.p[f]), p_adjusted=float(tests.p_adjusted[f]), q=float(tests.q[f]),
+        severity="info", score=100 * min(1.0, bit_low / 0.10) ** 0.5,
+        explained_by_length=_by_length(float(tests.z[f]), length_z, name, kind), edit=edit_of(name, kind),
+        members=tuple(dict.fromkeys(surfaces.of(m) for m in group.features[1:]))[:30],
+    )  # fmt: skip
+    return replace(made, severity=SEVERITIES[_level(made, surest, never_legitimate(name, kind))])
+
+
+def _odds(share: float, n: int) -> float:
+    return float(np.log((share * n + 0.5) / ((1 - share) * n + 0.5)))
+
+
+LENGTHS = ("more characters", "more words", "more distinct words", "more sentences", "more lines")
+
+
+def _by_length(z: float, z_length: float, name: str, family: str) -> bool:
+    """Whether at equal length little is left: less than 0.6 of z, or what one feature alone would reach by luck in one
+    of a hundred. A measure of length is not its own excuse."""
+    if family == "number" and name in LENGTHS:
+        return False
+    return z * z_length < 0 or abs(z_length) < max(2.58, 0.6 * abs(z))
+
+
+INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u00a0\u202f\u2009\r\t"
+
+
+def never_legitimate(text: str, family: str) -> bool:
+    """Never a preference: whitespace at the ends, characters nobody sees, leftovers of a template, how a text was cut."""
+    hidden = family not in ("word", "phrase", "cased") and len(text) <= 2 and any(c in INVISIBLE for c in text)
+    return family in ("whitespace", "token") or hidden or "<|" in text or "|>" in text
+
+
+def edit_of(text: str, family: str) -> str:
+    """The name of the edit that takes a feature out of a text."""
+    if family == "whitespace":
+        return "strip"
+    if family == "character" and (not text.isascii() or text in INVISIBLE):
+        return "normalise" if not text.isalpha() else "delete"
+    return "delete" if family in TEXT else ""
+
+
+def _level(f: Finding, sure: float, never: bool) -> int:
+    """Severity from the cautious end of the intervals; what length explains stays info. Numbers differ in nearly every
+    pair, so that their pull is asked to be twice as large."""
+    pull = max(0.0, max(f.pull_interval[0], -f.pull_interval[1])) / (2 if f.family == "number" else 1)
+    low_bits = f.bits_interval[0] / (2 if f.family == "number" else 1)
+    if f.explained_by_length and not never:
+        return 0
+    if pull >= 0.20 or low_bits >= 0.10 or (f.coverage >= 0.01 and sure >= 0.95):
+        level = 3
+    elif pull >= 0.10 or low_bits >= 0.03 or (f.coverage >= 0.01 and sure >= 0.85):
+        level = 2
+    elif pull >= (0.05 if f.family == "number" else 0.03) or (f.coverage >= 0.002 and sure >= 0.90):
+        level = 1
+    else:
+        level = 0
+    if f.family == "column":  # no text shows it: what it explains, findings in the text are graded for
+        level = max(0, level - 1)
+    if never:
+        level = 3 if f.coverage >= 0.002 and sure >= 0.75 else min(3, level + 1)
+    return level
+
+
+def in_order(made: Sequence[tuple[Finding, Group]]) -> list[tuple[Finding, Group]]:
+    """Gravest first."""
+    return sorted(made, key=lambda m: (-SEVERITIES.index(m[0].severity), -abs(m[0].pull), m[0].feature))

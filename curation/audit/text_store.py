@@ -1,0 +1,146 @@
+"""Where a corpus keeps its texts while it is read several times: in memory, or in a temporary file in parts.
+
+A part holds the texts of all pairs whose prompt's hash begins alike, so that one part at a time is enough to go through
+all pairs ordered by that hash.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import IO
+
+import numpy as np
+
+from curation.audit import kernel
+
+IN_MEMORY = 320 * 2**20  # bytes of text
+BUFFER = 96 * 2**20  # bytes of text in memory between two writes, once there is a file
+PARTS = 256
+Texts = tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8: prompts, chosen answers, rejected answers
+Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64 (rows + 1,)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Texts of some pairs and the number each arrived under."""
+
+    texts: Texts
+    bounds: Bounds
+    arrivals: np.ndarray  # int64, rising
+
+    def take(self, arrivals: np.ndarray) -> tuple[Texts, Bounds]:
+        """Texts of these pairs, one after the other in the order given."""
+        at = np.searchsorted(self.arrivals, arrivals)
+        gathered = [gather(t, b, at) for t, b in zip(self.texts, self.bounds, strict=True)]
+        (t0, b0), (t1, b1), (t2, b2) = gathered
+        return (t0, t1, t2), (b0, b1, b2)
+
+
+def gather(text: np.ndarray, bounds: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The texts of `rows` in that order and their bounds."""
+    new = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(bounds[rows + 1] - bounds[rows], out=new[1:])
+    out = np.empty(max(1, int(new[-1])), np.uint8)
+    kernel.gather(text, bounds, rows, out)
+    return out, new
+
+
+@dataclass
+class TextStore:
+    """Takes texts in, then gives them out part by part."""
+
+    in_memory: int = IN_MEMORY
+    _held: list[tuple[Texts, Bounds, np.ndarray]] = field(default_factory=list)  # with the prompt hashes
+    _held_bytes: int = 0
+    _arrived: int = 0
+    _file: "IO[bytes] | None" = None
+    _flushes: list[tuple[int, int, np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def add(self, texts: Texts, bounds: Bounds, prompt_hash: np.ndarray) -> None:
+        """Take rows in. A text of row i is text[bounds[i] : bounds[i + 1]]."""
+        self._held.append((texts, bounds, prompt_hash))
+        self._held_bytes += int(sum(b[-1] - b[0] for b in bounds))
+        if self._held_bytes > (BUFFER if self._file else self.in_memory):
+            self._flush()
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are; without a file there is one."""
+        return PARTS if self._file else 1
+
+    def finish(self) -> None:
+        """No more rows."""
+        if self._file:
+            self._flush()
+        elif len(self._held) > 1:
+            self._held = [self._together()]
+
+    def part(self, number: int) -> Part:
+        """One part; a row's part is the first byte of its prompt hash."""
+        if not self._file:
+            texts, bounds, hashes = self._held[0]
+            return Part(texts, bounds, np.arange(len(hashes)))
+        found = [self._read(flush, number) for flush in self._flushes]
+        texts = tuple(np.concatenate([f[0][which] for f in found] + [np.zeros(1, np.uint8)]) for which in range(3))
+        sizes = [np.concatenate([f[1][which] for f in found]) for which in range(3)]
+        bounds = tuple(np.concatenate([np.zeros(1, np.int64), np.cumsum(s)]) for s in sizes)
+        return Part(texts, bounds, np.concatenate([f[2] for f in found]))  # type: ignore[arg-type]
+
+    def _together(self) -> tuple[Texts, Bounds, np.ndarray]:
+        """What is held as one."""
+        texts, bounds = [], []
+        for which in range(3):
+            cut = [t[which][b[which][0] : b[which][-1]] for t, b, _ in self._held]
+            sizes = [np.diff(b[which]) for _, b, _ in self._held]
+            texts.append(np.concatenate([*cut, np.zeros(1, np.uint8)]))
+            bounds.append(np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sizes))]))
+        hashes = np.concatenate([h for _, _, h in self._held])
+        return (texts[0], texts[1], texts[2]), (bounds[0], bounds[1], bounds[2]), hashes
+
+    def _flush(self) -> None:
+        """Write what is held, part by part, each part's three columns one after the other."""
+        if not self._held:
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="thresher-audit-")
+        texts, bounds, hashes = self._together()
+        self._held, self._held_bytes = [], 0
+        part = (hashes >> np.uint64(56)).astype(np.int64)
+        order = np.argsort(part, kind="stable")
+        rows = np.searchsorted(part[order], np.arange(PARTS + 1))
+        offset = self._file.seek(0, 2)
+        sizes = np.stack([np.diff(b)[order] for b in bounds], 1)
+        for p in range(PARTS):
+            mine = order[rows[p] : rows[p + 1]]
+            for text, b in zip(texts, bounds, strict=True):
+                out, new = gather(text, b, mine)
+                self._file.write(memoryview(out[: new[-1]]))
+        self._flushes.append((offset, self._arrived, rows, np.column_stack([order, sizes])))
+        self._arrived += len(hashes)
+
+    def _read(self, flush: tuple[int, int, np.ndarray, np.ndarray], number: int) -> tuple[list[np.ndarray], ...]:
+        """(texts, sizes, arrivals) of one part in one flush."""
+        assert self._file is not None
+        offset, base, rows, table = flush
+        first, last = rows[number], rows[number + 1]
+        offset += int(table[:first, 1:].sum())
+        texts = []
+        for which in range(3):
+            size = int(table[first:last, 1 + which].sum())
+            texts.append(_read_at(self._file, offset, size))
+            offset += size
+        sizes = [table[first:last, 1 + which] for which in range(3)]
+        return texts, sizes, table[first:last, 0] + base  # type: ignore[return-value]
+
+
+def _read_at(file: "IO[bytes]", offset: int, size: int) -> np.ndarray:
+    """Bytes of a file without moving its position: threads read side by side."""
+    import os
+
+    out = bytearray()
+    while len(out) < size:
+        out += os.pread(file.fileno(), size - len(out), offset + len(out))
+    return np.frombuffer(bytes(out), np.uint8)
+
+
+__all__: Sequence[str] = ("Bounds", "Part", "TextStore", "Texts", "gather")
