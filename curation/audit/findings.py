@@ -173,11 +173,11 @@ LENGTHS = ("more characters", "more words", "more distinct words", "more sentenc
 
 
 def _by_length(z: float, z_length: float, name: str, family: str) -> bool:
-    """Whether at equal length little is left: less than 0.6 of z, or what one feature alone would reach by luck in one
+    """Whether at equal length little is left: less than two thirds of z, or what one feature alone would reach by luck in one
     of a hundred. A measure of length is not its own excuse."""
     if family == "number" and name in LENGTHS:
         return False
-    return z * z_length < 0 or abs(z_length) < max(2.58, 0.6 * abs(z))
+    return z * z_length < 0 or abs(z_length) < max(2.58, abs(z) * 2 / 3)
 
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u00a0\u202f\u2009\r\t"
