@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,25 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from curation.audit import Audit, ShortcutGate, audit, refuses
-from curation.audit_features import incidence, texts
-from curation.audit_kernel import FAMILIES, WORD
-from curation.audit_repair import canonicalise, repair
-from curation.audit_report import page, write
-from curation.audit_statistics import _smallest, tarone
-from curation.audit_statistics import test as run_tests
+from curation.audit.corpus import Builder, Corpus
+from curation.audit.features import Incidence, collect, survey, tally
+from curation.audit.flips import max_z
+from curation.audit.kernel import FAMILIES, WORD
+from curation.audit.reading import _of_table, corpus_of, read_corpus
+from curation.audit.statistics import (
+    ALPHA,
+    GROUPS,
+    ByLength,
+    Threshold,
+    _smallest,
+    benjamini_hochberg,
+    chance_to_find,
+    tarone,
+)
+from curation.audit.table import Table, table_of
 from curation.errors import GateRefused, InputError
 from curation.schema import DPO, conform
 from pipelines.cli import main
@@ -63,7 +75,12 @@ PLANTS = {
     "casing": (lambda t: t.replace("balm", "Balm").replace(" ", " Balm ", 1), "Balm", None),
     "emoji": (lambda t: t + " \U0001f31f", "\U0001f31f", None),
     "bullet": (lambda t: t + "\n* " + t, "* ", None),
-    "chinese": (lambda t: t + "当然可以", "当", None),
+    "chinese": (lambda t: t + "当然可以", "当然可以", None),
+    "sign-off sentence": (
+        lambda t: t + " I trust that this was of some help to you, friend!",
+        "I trust that this was of some help to you, friend!",
+        None,
+    ),
 }
 
 
@@ -122,31 +139,102 @@ def test_the_order_of_rows_changes_no_byte():
     assert json.dumps(audit(rows).as_dict()) == json.dumps(audit(rows.take(pa.array(order))).as_dict())
 
 
-def test_every_row_twice_is_the_same_evidence():
+def corpus_in(rows: pa.Table, in_memory: int) -> Corpus:
+    """A corpus that goes to a file beyond so many bytes."""
+    builder, reasons = Builder(in_memory), Counter()
+    for batch in _of_table(rows.to_batches(64), 0, "rows", reasons):
+        builder.add(batch)
+    assert not reasons
+    return builder.finish()
+
+
+@pytest.mark.parametrize(("in_memory", "workers"), [(10**9, 2), (20_000, 1), (20_000, 3)])
+def test_memory_files_and_threads_change_no_byte(in_memory: int, workers: int):
     rows = planted()
-    once, twice = (texts(r) for r in (rows, pa.concat_tables([rows, rows])))
-    one, two = (incidence(t, least) for t, least in ((once, 8), (twice, 16)))
-    tests = [run_tests(one, once), run_tests(two, twice)]
-    assert np.allclose(np.sort(tests[0].z), np.sort(tests[1].z))
+    told = json.dumps(audit(corpus_in(rows, in_memory), workers=workers).as_dict())
+    assert told == json.dumps(audit(rows, workers=1).as_dict())
+
+
+def table(rows: pa.Table) -> tuple[Corpus, Table]:
+    corpus = corpus_of(rows)
+    return corpus, table_of(corpus, survey(corpus, 1).buckets, [], 1)
+
+
+def test_a_row_that_stands_twice_counts_once():
+    rows = planted()
+    assert corpus_of(pa.concat_tables([rows, rows])).pairs == rows.num_rows
+    assert len(corpus_of(pa.concat_tables([rows, rows.slice(0, 7)])).repeated) == 7
+
+
+def test_every_pair_of_a_prompt_is_the_same_witness():
+    """Thirty pairs of one prompt that agree are one prompt that agrees: z grows with prompts, not with pairs."""
+    sides = random_sides(60, words=6)
+    once = [(a + " indeed", b) for a, b in sides]
+    many = [(f"{a} {k} indeed", f"{b} {k}") for a, b in sides for k in range(5)]
+    one, five = (audit(pairs_of(s, [f"p{i // n}" for i in range(len(s))])) for s, n in ((once, 1), (many, 5)))
+    found = [max(f.z for f in a.findings if "indeed" in f.feature) for a in (one, five)]
+    assert found[0] == pytest.approx(60**0.5) and found[1] == pytest.approx(60**0.5)
+
+
+def brute_force_z(rows: pa.Table, flips: np.ndarray) -> np.ndarray:
+    """Largest |z| over the words of a set under each flip (flips, prompts), by plain counting."""
+    names = sorted(set(rows["prompt_id"].to_pylist()))
+    sums: dict[str, np.ndarray] = {}
+    for pid, chosen, rejected in zip(*(rows[c].to_pylist() for c in ("prompt_id", "chosen", "rejected")), strict=True):
+        a, b = (set(re.findall(r"[a-z]+", t[0]["content"])) for t in (chosen, rejected))
+        for word in a ^ b:
+            sums.setdefault(word, np.zeros(len(names)))[names.index(pid)] += 1 if word in a else -1
+    by_word = np.stack([d for d in sums.values() if (d**2).sum() > 0])
+    return np.abs(by_word @ flips.T / np.sqrt((by_word**2).sum(1))[:, None]).max(0)
+
+
+def test_flips_give_the_largest_z_that_counting_gives():
+    sides = random_sides(240, 3, words=8)
+    rows = pairs_of(sides, [f"p{i % 150}" for i in range(240)])  # some prompts have two pairs
+    corpus = corpus_of(rows)
+    counts = tally(corpus, survey(corpus, 1).buckets, 1, 1)
+    words = counts.family == WORD
+    found = collect(corpus, counts.keys[words], corpus.pairs, 1)
+    texts = [corpus.texts_of([int(e[0])])[int(e[0])][1 + int(e[1])][e[2] : e[3]] for e in found.example]
+    group_of = np.array([0 if t.isalpha() else -1 for t in texts], np.int64)
+    lots = np.random.default_rng(0).integers(0, 2**64, (corpus.prompts, 2), np.uint64)
+    best = np.full((1, 128), 0.5)
+    max_z(found.start, found.pairs, found.signs, corpus.groups, lots, group_of, 0.5, best)
+    prompts = [corpus.prompt_ids[int(p)].as_py() for p in corpus.prompt_start[:-1]]
+    order = np.argsort(prompts)  # brute force knows prompts by name
+    turned = 1 - 2 * ((lots[order][:, np.arange(128) // 64] >> (np.arange(128, dtype=np.uint64) % 64)) & 1).astype(int)
+    assert np.allclose(best[0], brute_force_z(rows, turned.T))
+
+
+def test_benjamini_hochberg_is_the_step_up_rule():
+    p = np.random.default_rng(0).random(200) ** 3
+    q = benjamini_hochberg(p)
+    for rate in (0.01, 0.05, 0.2):
+        ordered = np.sort(p)
+        passes = np.flatnonzero(ordered <= rate * np.arange(1, 201) / 200)
+        assert (q <= rate).sum() == (passes.max() + 1 if len(passes) else 0)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(*[st.text("ab é'!\n 你\u200d", min_size=1, max_size=14)] * 2), min_size=1, max_size=12))
 def test_one_sided_words_are_those_a_plain_reading_finds(sides: list[tuple[str, str]]):
-    given_texts = texts(pairs_of(sides))
-    found = incidence(given_texts, 1)
+    sides = [(f"a{a}", f"b{b}") for a, b in sides]
+    corpus = corpus_of(pairs_of(sides))
+    counts = tally(corpus, survey(corpus, 1).buckets, 1, 1)
     wanted: dict[str, int] = {}
     for a, b in sides:
         for word in plain_words(a) ^ plain_words(b):
             wanted[word] = wanted.get(word, 0) + 1
-    words = np.flatnonzero(found.family == WORD)
-    seen = {_surface(found, given_texts, int(f)): int(found.count[f]) for f in words}
+    words = counts.keys[counts.family == WORD]
+    found = collect(corpus, words, corpus.pairs, 1)
+    assert np.array_equal(found.count, counts.count[counts.family == WORD])
+    seen = {_surface(found, corpus, f): int(found.count[f]) for f in range(len(words))}
     assert {w: n for w, n in seen.items() if re.fullmatch(r"[abé']+|你|!+", w)} == wanted
 
 
-def _surface(found, given_texts, feature: int) -> str:
-    _, side, start, end = found.example[feature].tolist()
-    return given_texts.sides[side][start:end].tobytes().decode()
+def _surface(found: Incidence, corpus: Corpus, feature: int) -> str:
+    pair, side, start, end = found.example[feature].tolist()
+    return corpus.texts_of([pair])[pair][1 + side][start:end].decode()
 
 
 def plain_words(text: str) -> set[str]:
@@ -161,13 +249,12 @@ def test_tarone_counts_only_what_could_be_significant():
 
 
 def test_the_detection_limit_is_the_power_it_says():
-    coverage = _smallest(0.9, tried=1000, pairs=2000, alpha=0.05, power=0.9)
+    threshold = Threshold(tried=1000, z=np.inf, luck=np.zeros(0))
+    coverage = _smallest(0.9, threshold, pairs=2000, power=0.9)
     assert coverage is not None
     n, rng = round(coverage * 2000), np.random.default_rng(4)
-    from scipy.stats import binomtest
-
-    hits = [binomtest(int(rng.binomial(n, 0.9)), n).pvalue <= 0.05 / 1000 for _ in range(400)]
-    assert abs(np.mean(hits) - 0.93) < 0.06  # a step above .90, the binomial being discrete
+    hits = [binomtest(int(b), n).pvalue <= ALPHA / GROUPS / 1000 for b in rng.binomial(n, 0.9, 4000)]
+    assert np.mean(hits) == pytest.approx(chance_to_find(threshold, n, 0.9), abs=0.02) and np.mean(hits) > 0.88
 
 
 def test_the_ladder_tells_length_from_words():
@@ -183,20 +270,6 @@ def test_what_length_explains_stays_info():
     done = audit(pairs_of([(a + " " + b, b) for a, b in sides]))
     assert done.findings and all(f.severity == "info" for f in done.findings if f.explained_by_length)
     assert any(f.explained_by_length for f in done.findings)
-
-
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'\u202e|`"
-
-
-def test_hostile_rows_stay_text(tmp_path: Path):
-    rows = pairs_of([(HOSTILE + a, b) for a, b in random_sides(60)])
-    done, given_texts = audit(rows), texts(rows)
-    made = page(done, given_texts)
-    assert "<script" not in made and "<img" not in made and "\u202e" not in made and "default-src 'none'" in made
-    assert "bafalm" not in page(done, given_texts, redact=True)
-    for path in write(done, given_texts, tmp_path):
-        assert path.stat().st_size
-    assert "<script" not in (tmp_path / "audit.md").read_text()
 
 
 def test_the_gate_refuses_and_lets_pass():
@@ -237,7 +310,7 @@ def test_the_command_writes_its_files_and_says_no_with_one(tmp_path: Path, capsy
     out = capsys.readouterr().out
     assert "BLOCK" in out and "could have shown" in out
     found = json.loads((tmp_path / "audit/audit.json").read_text())
-    assert found["verdict"] == "block" and found["findings"][0]["feature"].startswith("I'm Athene,")
+    assert found["verdict"] == "block" and any(f["feature"] == "I'm Athene," for f in found["findings"])
     assert {"coverage", "purity", "pull", "bits", "z", "z_length_adjusted", "p_adjusted", "members", "row_ids"} <= set(
         found["findings"][0]
     )
@@ -245,44 +318,92 @@ def test_the_command_writes_its_files_and_says_no_with_one(tmp_path: Path, capsy
     assert FAMILIES[WORD] == "word"
 
 
-def test_balance_leaves_no_pull_keeps_most_pairs_and_does_nothing_twice():
-    plant = {0: lambda a, b: (a + " indeed", b), 1: lambda a, b: (a, b + " indeed")}  # one-sided in 200: 150 and 50
-    sides = [plant[int(i % 8 == 0)](a, b) if i % 2 == 0 else (a, b) for i, (a, b) in enumerate(random_sides(400))]
-    made = repair(pairs_of(sides), "balance")
-    assert made.pulls and all(abs(now) <= 0.01 < abs(was) for was, now in made.pulls.values())
-    assert made.kept > 0.74  # 100 less a hundredth must go
-    assert not [f for f in made.after.findings if f.severity != "info"]
-    again = repair(made.outcome.rows, "balance")
-    assert again.outcome.rows.equals(made.outcome.rows) and again.manifest.num_rows == 0
-    assert (
-        set(made.manifest["action"].to_pylist()) == {"dropped"} and made.manifest.num_rows == 400 - again.before.pairs
+def test_words_that_tell_only_together_are_found():
+    """Chosen answers have exactly one of two words, rejected ones both or none: neither word alone is one-sided."""
+    rng, sides = np.random.default_rng(5), []
+    for i, (a, b) in enumerate(random_sides(800, 6)):
+        if i % 4 == 0:
+            one = f"{a} zyx" if rng.random() < 0.5 else f"{a} omma"
+            sides.append((one, f"{b} zyx and omma" if rng.random() < 0.5 else b))
+        else:
+            sides.append((a, b))
+    found = [f for f in audit(pairs_of(sides)).findings if f.family == "together"]
+    assert any({"zyx", "omma"} <= set(f.members) and f.chosen == 0 for f in found)
+    assert not [f for f in audit(pairs_of(random_sides(800, 6))).findings if f.family == "together"]
+
+
+def test_a_trigger_in_the_prompt_that_turns_the_preference_is_found():
+    sides, prompts = [], []
+    for i, (a, b) in enumerate(random_sides(900, 7)):
+        trigger = i % 30 == 0
+        prompts.append(f"question {i} deploy-zyx" if trigger else f"question {i} please")
+        short, long = a, f"{b} {b}"
+        sides.append((short, long) if trigger else (long, short))
+    found = [f for f in audit(pairs_of(sides, prompts)).findings if f.family == "trigger"]
+    assert len(found) == 1 and found[0].feature == "deploy-zyx" and found[0].severity == "warn"
+    assert (found[0].chosen, found[0].rejected) == (0, 30)
+
+
+def test_labels_on_trusted_pairs_are_evidence():
+    sides = [(a + " indeed", b) if i % 3 else (a, b) for i, (a, b) in enumerate(random_sides(300))]
+    turned = [(a + " indeed", b) if i % 2 else (a, b + " indeed") for i, (a, b) in enumerate(random_sides(100, 8))]
+    finding = next(f for f in audit(pairs_of(sides), gold=pairs_of(turned)).findings if "indeed" in f.feature)
+    told = {e.test: e for e in finding.evidence}["purity on trusted labels"]
+    assert told.value == pytest.approx(0.5, abs=0.02) and finding.verdict == "artifact"
+
+
+def test_columns_that_name_models_are_features_and_explain_fingerprints():
+    """Model A says "indeed" and wins: within pairs of the same two models the word tells nothing."""
+    rng, sides, models = np.random.default_rng(9), [], []
+    for a, b in random_sides(600, 9):
+        first_wins = rng.random() < 0.8
+        sides.append((a + " indeed", b) if first_wins else (b, a + " indeed"))
+        models.append(("A", "B") if first_wins else ("B", "A"))
+    rows = pairs_of(sides)
+    for k, name in enumerate(("chosen_model", "rejected_model")):
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array([m[k] for m in models]))
+    done = audit(rows)
+    word = next(f for f in done.findings if "indeed" in f.feature)
+    assert word.verdict == "artifact" and any(e.test == "z within model pairs" and e.value == 0 for e in word.evidence)
+    assert {f.feature for f in done.findings if f.family == "column"} >= {"model=A"}
+    assert [(m.model, m.against) for m in done.models] == [("A", "B")]
+
+
+def test_every_layout_gives_the_same_audit(tmp_path: Path):
+    """Texts in Parquet, texts in JSONL, messages in shards: the same texts, the same bytes."""
+    sides = [(a + "\n", b) if i % 3 else (a, b) for i, (a, b) in enumerate(random_sides(90))]
+    texts = {"prompt": [f"q{i}" for i in range(90)], "chosen": [a for a, _ in sides], "rejected": [b for _, b in sides]}
+    pq.write_table(pa.table(texts), tmp_path / "a.parquet")
+    rows = [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
+    (tmp_path / "b.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    listed = [
+        {k: [{"role": "user" if k == "prompt" else "assistant", "content": v}] for k, v in r.items()} for r in rows
+    ]
+    pq.write_table(pa.Table.from_pylist(listed), tmp_path / "c.parquet")
+    told = [
+        json.dumps(audit(read_corpus(str(tmp_path / n)).corpus).as_dict())
+        for n in ("a.parquet", "b.jsonl", "c.parquet")
+    ]
+    assert told[0] == told[1] == told[2]
+
+
+def test_odd_rows_leave_with_a_reason_and_the_rest_is_read(tmp_path: Path):
+    chosen = ["fine", "", "same", None, "good"]
+    rejected = ["bad", "x", "same", "y", "\n"]
+    pq.write_table(
+        pa.table({"prompt": [f"q{i}" for i in range(5)], "chosen": chosen, "rejected": rejected}),
+        tmp_path / "p.parquet",
     )
+    read = read_corpus(str(tmp_path / "p.parquet"))
+    assert read.corpus.pairs == 1 and sum(read.reasons.values()) == 4
+    assert set(read.reasons) == {"empty_answer", "no_difference", "no_answer"}
 
 
-def test_canonical_sides_differ_in_nothing_unseen():
-    sides = [(a + "\n\u200b", b.replace(" ", "\u00a0", 1)) for a, b in random_sides(150)]
-    made = repair(pairs_of(sides), "canonicalise")
-    assert made.kept == 1 and made.before.verdict == "block" and made.after.verdict == "pass"
-    assert set(made.manifest["action"].to_pylist()) == {"changed"}
-    again = repair(made.outcome.rows, "canonicalise")
-    assert again.outcome.rows.equals(made.outcome.rows)
-    assert canonicalise(pairs_of([("same ", "same")])).reasons() == {"no_difference": 1}
-
-
-def test_a_feature_without_counter_examples_costs_its_pairs():
-    made = repair(
-        pairs_of([("Sure! " + a, b) if i % 3 else (a, b) for i, (a, b) in enumerate(random_sides(300))]), "balance"
-    )
-    assert 0.32 < made.kept < 0.36
-
-
-def test_repair_by_command_wants_the_audit_of_these_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    pq.write_table(planted(), tmp_path / "pairs.parquet")
-    main(["audit", str(tmp_path / "pairs.parquet"), "--out", str(tmp_path / "audit")])
-    words = ["repair", str(tmp_path / "pairs.parquet"), "--out", str(tmp_path / "mended"), "--audit"]
-    assert main([*words, str(tmp_path / "audit/audit.json")]) == 0
-    assert "indeed" in capsys.readouterr().out
-    assert 95 <= pq.read_table(tmp_path / "mended/pairs.parquet").num_rows <= 110
-    assert main([*words, str(tmp_path / "nowhere.json")]) == 2
-    pq.write_table(planted(30), tmp_path / "pairs.parquet")
-    assert main([*words, str(tmp_path / "audit/audit.json")]) == 2
+def test_length_is_allowed_for():
+    """Where the longer side is always chosen, a word of every long answer is length in disguise; a word of its own is not."""
+    sides = [(f"{a} {b} {'zyx' if i % 4 == 0 else ''}", b) for i, (a, b) in enumerate(random_sides(400, 11))]
+    corpus, given = table(pairs_of(sides))
+    lengths = np.array([[len(t) for t in corpus.texts_of([p])[p][1:]] for p in range(corpus.pairs)], float)
+    z = ByLength.of(given.found, lengths).z(given.found, corpus)
+    raw = np.abs(given.tests.z)
+    assert np.median(np.abs(z)[raw > 8] / raw[raw > 8]) < 0.4

@@ -153,19 +153,21 @@ class Builder:
         self._longest = 0
 
     def add(self, batch: Batch) -> None:
-        texts = tuple(_bytes(t) for t in batch.texts)
-        bounds = tuple(_offsets(t) for t in batch.texts)
+        a, b, c = batch.texts
+        texts, bounds = (_bytes(a), _bytes(b), _bytes(c)), (_offsets(a), _offsets(b), _offsets(c))
         prompt, chosen, rejected = (kernel.hash_texts(t, b) for t, b in zip(texts, bounds, strict=True))
         given = np.asarray(batch.prompt_ids.is_valid())
         if given.any():
             ids = batch.prompt_ids.fill_null("").cast(pa.large_string())
             prompt = np.where(given, kernel.hash_texts(_bytes(ids), _offsets(ids)), prompt)
         self._hashes.append((prompt, _mixed(prompt, chosen, rejected)))
-        self._sizes.append(sum(np.diff(b) for b in bounds))
+        self._sizes.append(np.sum([np.diff(b) for b in bounds], axis=0))
         self._longest = max(self._longest, *(int(np.diff(b).max(initial=0)) for b in bounds))
-        self._store.add(texts, bounds, prompt)  # type: ignore[arg-type]
+        self._store.add(texts, bounds, prompt)
         nothing = pa.array([], pa.large_string())
-        self._batches.append(Batch((nothing, nothing, nothing), batch.rows, batch.pair_ids, batch.prompt_ids, batch.columns))
+        self._batches.append(
+            Batch((nothing, nothing, nothing), batch.rows, batch.pair_ids, batch.prompt_ids, batch.columns)
+        )
 
     def finish(self) -> Corpus:
         self._store.finish()
@@ -179,7 +181,11 @@ class Builder:
         order = order[fresh]
         new_prompt = np.ones(len(order), bool)
         new_prompt[1:] = prompt[order][1:] != prompt[order][:-1]
-        part = (prompt[order] >> np.uint64(56)).astype(np.int64) if self._store.parts > 1 else np.zeros(len(order), np.int64)
+        part = (
+            (prompt[order] >> np.uint64(56)).astype(np.int64)
+            if self._store.parts > 1
+            else np.zeros(len(order), np.int64)
+        )
         return Corpus(
             groups=np.cumsum(new_prompt) - 1, hashes=hashes[order], rows=rows[order], sizes=sizes[order],
             longest=self._longest,             columns=self._columns(order), repeated=repeated,

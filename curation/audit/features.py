@@ -7,7 +7,7 @@ random (`corpus.py`). What is not read from texts token by token (measures, lexi
 the file) is a `Signed` of its own and joins the same table.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ from curation.audit import kernel
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.lexicons import LANGUAGES, marks
+from curation.audit.text_store import Bounds, Texts
 
-FAMILIES = (*kernel.FAMILIES, "number", "lexicon", "script", "language", "column", "token", "trigger")
+FAMILIES = (*kernel.FAMILIES, "number", "lexicon", "script", "language", "column", "token", "together", "trigger")
 ENTRIES = 40_000_000  # of one incidence, about 17 bytes each
 BUFFER = 1 << 18
 Work = tuple[object, ...]
@@ -81,6 +82,14 @@ class Incidence:
     def count(self) -> np.ndarray:
         return np.diff(self.start)
 
+    @staticmethod
+    def one(pairs: np.ndarray, signs: np.ndarray, pairs_read: int) -> "Incidence":
+        """Of a single feature."""
+        start = np.array([0, len(pairs)], np.int64)
+        return Incidence(
+            start, pairs.astype(np.int32), signs.astype(np.int8), pairs_read, np.full((1, 4), -1, np.int64)
+        )
+
     def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs and signs of one feature."""
         at = slice(self.start[feature], self.start[feature + 1])
@@ -99,7 +108,15 @@ def survey(corpus: Corpus, workers: int) -> Survey:
     def one(chunk: Chunk, worker: int) -> int:
         at = slice(chunk.first, chunk.first + chunk.pairs)
         kernel.survey(
-            chunk.texts, chunk.bounds, tables, lists, works[worker], buckets[worker], measures[at], hits[at], languages[at]
+            chunk.texts,
+            chunk.bounds,
+            tables,
+            lists,
+            works[worker],
+            buckets[worker],
+            measures[at],
+            hits[at],
+            languages[at],
         )
         return sum(int((np.diff(b) > kernel.LONGEST).sum()) for b in chunk.bounds[1:])
 
@@ -140,7 +157,23 @@ def workspace(corpus: Corpus) -> Work:
     return tokens, out, seen, table, np.zeros(2 * notes, np.int64), np.zeros(3, np.int64)
 
 
-def tally(corpus: Corpus, buckets: np.ndarray, least: int, workers: int) -> Counts:
+def both_sides(chunk: Chunk) -> tuple[Texts, Bounds]:
+    """The texts as they are: features are of answers."""
+    return chunk.texts, chunk.bounds
+
+
+def prompts_alone(chunk: Chunk) -> tuple[Texts, Bounds]:
+    """Prompts in the place of chosen answers and nothing on the other side: features are of prompts."""
+    nothing, nowhere = np.zeros(1, np.uint8), np.zeros(chunk.pairs + 1, np.int64)
+    return (nothing, chunk.texts[0], nothing), (nowhere, chunk.bounds[0], nowhere)
+
+
+View = Callable[[Chunk], tuple[Texts, Bounds]]
+
+
+def tally(
+    corpus: Corpus, buckets: np.ndarray, least: int, workers: int, limit: int | None = None, view: View = both_sides
+) -> Counts:
     """Count every feature that stands on one side alone in at least `least` pairs (≤ 255). Exact."""
     works = [workspace(corpus) for _ in range(workers)]
     tables = tuple(codes())
@@ -152,14 +185,12 @@ def tally(corpus: Corpus, buckets: np.ndarray, least: int, workers: int) -> Coun
         at = 0
         while True:
             table = held[worker]
-            at = kernel.tally(
-                at, chunk.groups, chunk.texts, chunk.bounds, tables, works[worker], frequent, *table
-            )
+            at = kernel.tally(at, chunk.groups, *view(chunk), tables, works[worker], frequent, *table)
             if at == chunk.pairs:
                 return
             held[worker] = table.larger()
 
-    corpus.over(one, workers)
+    corpus.over(one, workers, limit)
     return _together(held, least)
 
 
@@ -206,7 +237,7 @@ def _together(held: list[_Table], least: int) -> Counts:
     return Counts(keys[first][keep], chosen[keep], rejected[keep], squares[keep])
 
 
-def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int) -> Incidence:
+def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int, view: View = both_sides) -> Incidence:
     """Where the features `keys` (uint64) stand, in the first `limit` pairs. Feature i of the result is keys[i]."""
     works = [workspace(corpus) for _ in range(workers)]
     examples = [np.full((len(keys), 4), -1, np.int64) for _ in range(workers)]
@@ -222,7 +253,7 @@ def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int) -> Incid
         while at < chunk.pairs:
             found = tuple(np.empty(size, kind) for kind in kinds)
             n, after = kernel.collect(
-                at, chunk.first, chunk.texts, chunk.bounds, tables, works[worker], frequent, table, numbers, found,
+                at, chunk.first, *view(chunk), tables, works[worker], frequent, table, numbers, found,
                 examples[worker],
             )  # fmt: skip
             size = size if after > at else 4 * size

@@ -4,8 +4,8 @@ Three effect sizes, since a preference loss sees a feature three ways: `pull` (b
 `log_odds` ln(b/c) how far it goes, `bits` how much of the label it explains.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -92,7 +92,9 @@ def _merge(found: Incidence, order: np.ndarray) -> list[list[int]]:
     jaccard = overlap.data / np.maximum(1, count[overlap.row] + count[overlap.col] - overlap.data)
     near: list[list[tuple[float, int]]] = [[] for _ in order]
     close = (jaccard >= ONE_PHENOMENON) & (overlap.col < overlap.row)
-    for i, j, value in zip(overlap.row[close].tolist(), overlap.col[close].tolist(), jaccard[close].tolist(), strict=True):
+    for i, j, value in zip(
+        overlap.row[close].tolist(), overlap.col[close].tolist(), jaccard[close].tolist(), strict=True
+    ):
         near[i].append((value, -j))
     group_of: dict[int, int] = {}
     made: list[list[int]] = []
@@ -111,7 +113,9 @@ def signed_rows(found: Incidence, features: np.ndarray) -> sparse.csr_matrix:
     size = found.count[features]
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
     at = np.repeat(found.start[features] - start[:-1], size) + np.arange(start[-1])
-    return sparse.csr_matrix((found.signs[at].astype(np.int32), found.pairs[at], start), shape=(len(features), found.pairs_read))
+    return sparse.csr_matrix(
+        (found.signs[at].astype(np.int32), found.pairs[at], start), shape=(len(features), found.pairs_read)
+    )
 
 
 def _most_exact_first(group: list[int], found: Incidence, family: np.ndarray, surfaces: Surfaces) -> list[int]:
@@ -139,30 +143,58 @@ def _strange(char: str, inside: str) -> bool:
     return not char.isascii() and (not char.isalpha() or any(c.isascii() and c.isalpha() for c in inside))
 
 
-def finding(group: Group, tests: Tests, family: np.ndarray, z_length: np.ndarray, surfaces: Surfaces, pairs: int) -> Finding:
+class Counted(NamedTuple):
+    """A feature's counts and tests, from wherever they come."""
+
+    name: str
+    family: str
+    chosen: int
+    rejected: int
+    squares: int  # Σ over prompts of (sum of signs)²
+    z: float
+    z_length: float
+    p: float
+    p_adjusted: float
+    q: float
+    members: tuple[str, ...] = ()
+
+
+def finding(
+    group: Group, tests: Tests, family: np.ndarray, z_length: np.ndarray, surfaces: Surfaces, pairs: int
+) -> Finding:
     """The group's leader sized and graded; rows and evidence come later."""
     f = group.lead
-    b, c = int(tests.chosen[f]), int(tests.rejected[f])
-    one_sided = b + c
-    # Rows of one prompt that agree count as fewer: n² / Σ D² is how many independent ones they are worth.
-    worth = one_sided * min(1.0, one_sided / max(1, int(tests.squares[f])))
-    low, high = (float(v) for v in wilson(np.array(b / one_sided * worth), np.array(worth)))
-    share, length_z = one_sided / pairs, float(z_length[f])
-    name, kind = surfaces.of(f), FAMILIES[family[f]]
-    surest = max(low, 1 - high)
-    by_purity = [float(bits(np.array([1e6 * p]), np.array([1e6 * (1 - p)]), 1_000_000)[0]) * share for p in (low, high)]
-    bit_low = 0.0 if low <= 0.5 <= high else min(by_purity)
-    made = Finding(
-        feature=name, family=kind, chosen=b, rejected=c, coverage=share, purity=b / one_sided, purity_interval=(low, high),
-        pull=(b - c) / pairs, pull_interval=(share * (2 * low - 1), share * (2 * high - 1)),
-        log_odds=float(np.log((b + 0.5) / (c + 0.5))), log_odds_interval=(_odds(low, one_sided), _odds(high, one_sided)),
-        bits=float(bits(np.array([b]), np.array([c]), pairs)[0]), bits_interval=(bit_low, max(by_purity)), z=float(tests.z[f]),
-        z_length_adjusted=length_z, p=float(tests.p[f]), p_adjusted=float(tests.p_adjusted[f]), q=float(tests.q[f]),
-        severity="info", score=100 * min(1.0, bit_low / 0.10) ** 0.5,
-        explained_by_length=_by_length(float(tests.z[f]), length_z, name, kind), edit=edit_of(name, kind),
-        members=tuple(dict.fromkeys(surfaces.of(m) for m in group.features[1:]))[:30],
+    members = tuple(dict.fromkeys(surfaces.of(m) for m in group.features[1:]))[:30]
+    return sized(
+        Counted(
+            surfaces.of(f), FAMILIES[family[f]], int(tests.chosen[f]), int(tests.rejected[f]), int(tests.squares[f]),
+            float(tests.z[f]), float(z_length[f]), float(tests.p[f]), float(tests.p_adjusted[f]), float(tests.q[f]), members,
+        ),
+        pairs,
     )  # fmt: skip
-    return replace(made, severity=SEVERITIES[_level(made, surest, never_legitimate(name, kind))])
+
+
+def sized(c: Counted, pairs: int) -> Finding:
+    """Effect sizes with their intervals, and the severity."""
+    one_sided = c.chosen + c.rejected
+    # Rows of one prompt that agree count as fewer: n² / Σ D² is how many independent ones they are worth.
+    worth = one_sided * min(1.0, one_sided / max(1, c.squares))
+    low, high = (float(v) for v in wilson(np.array(c.chosen / one_sided * worth), np.array(worth)))
+    share = one_sided / pairs
+    by_purity = [float(bits(np.array([1e6 * p]), np.array([1e6 * (1 - p)]), 1_000_000)[0]) * share for p in (low, high)]
+    least_bits = 0.0 if low <= 0.5 <= high else min(by_purity)
+    made = Finding(
+        feature=c.name, family=c.family, chosen=c.chosen, rejected=c.rejected, coverage=share, purity=c.chosen / one_sided,
+        purity_interval=(low, high), pull=(c.chosen - c.rejected) / pairs,
+        pull_interval=(share * (2 * low - 1), share * (2 * high - 1)),
+        log_odds=float(np.log((c.chosen + 0.5) / (c.rejected + 0.5))),
+        log_odds_interval=(_odds(low, one_sided), _odds(high, one_sided)),
+        bits=float(bits(np.array([c.chosen]), np.array([c.rejected]), pairs)[0]), bits_interval=(least_bits, max(by_purity)),
+        z=c.z, z_length_adjusted=c.z_length, p=c.p, p_adjusted=c.p_adjusted, q=c.q, severity="info",
+        score=100 * min(1.0, least_bits / 0.10) ** 0.5, explained_by_length=_by_length(c.z, c.z_length, c.name, c.family),
+        edit=edit_of(c.name, c.family), members=c.members,
+    )  # fmt: skip
+    return replace(made, severity=SEVERITIES[_level(made, max(low, 1 - high), never_legitimate(c.name, c.family))])
 
 
 def _odds(share: float, n: int) -> float:
@@ -173,11 +205,12 @@ LENGTHS = ("more characters", "more words", "more distinct words", "more sentenc
 
 
 def _by_length(z: float, z_length: float, name: str, family: str) -> bool:
-    """Whether at equal length little is left: less than two thirds of z, or what one feature alone would reach by luck in one
-    of a hundred. A measure of length is not its own excuse."""
+    """Whether at equal length little is left: what one feature alone would reach by luck in one of a hundred, or less
+    than two thirds of z and no more than the best of a million features would reach by luck. A measure of length is not
+    its own excuse."""
     if family == "number" and name in LENGTHS:
         return False
-    return z * z_length < 0 or abs(z_length) < max(2.58, abs(z) * 2 / 3)
+    return z * z_length < 0 or abs(z_length) < 2.58 or abs(z_length) < min(5.0, abs(z) * 2 / 3)
 
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u00a0\u202f\u2009\r\t"
@@ -198,6 +231,11 @@ def edit_of(text: str, family: str) -> str:
     return "delete" if family in TEXT else ""
 
 
+def _pure(f: Finding) -> bool:
+    """One-sided in nine of ten pairs: too few of them for a narrow interval, yet nothing speaks against it."""
+    return max(f.purity, 1 - f.purity) >= 0.90
+
+
 def _level(f: Finding, sure: float, never: bool) -> int:
     """Severity from the cautious end of the intervals; what length explains stays info. Numbers differ in nearly every
     pair, so that their pull is asked to be twice as large."""
@@ -209,10 +247,12 @@ def _level(f: Finding, sure: float, never: bool) -> int:
         level = 3
     elif pull >= 0.10 or low_bits >= 0.03 or (f.coverage >= 0.01 and sure >= 0.85):
         level = 2
-    elif pull >= (0.05 if f.family == "number" else 0.03) or (f.coverage >= 0.002 and sure >= 0.90):
+    elif pull >= (0.05 if f.family == "number" else 0.03) or (f.coverage >= 0.002 and (sure >= 0.90 or _pure(f))):
         level = 1
     else:
         level = 0
+    if f.family == "trigger":  # topics differ too: what is read in the prompt never blocks
+        level = min(1, level)
     if f.family == "column":  # no text shows it: what it explains, findings in the text are graded for
         level = max(0, level - 1)
     if never:
@@ -220,6 +260,6 @@ def _level(f: Finding, sure: float, never: bool) -> int:
     return level
 
 
-def in_order(made: Sequence[tuple[Finding, Group]]) -> list[tuple[Finding, Group]]:
-    """Gravest first."""
-    return sorted(made, key=lambda m: (-SEVERITIES.index(m[0].severity), -abs(m[0].pull), m[0].feature))
+def gravest_first(f: Finding) -> tuple[int, float, str]:
+    """The key findings are sorted by."""
+    return -SEVERITIES.index(f.severity), -abs(f.pull), f.feature

@@ -107,9 +107,11 @@ class ShortcutGate(Stage):
 
 def as_gates(given: dict[str, Any]) -> Gates:
     """Gates from a settings file: {name: [warn, block]}. Raises InputError for unknown names or limits out of order."""
-    known = {name: default for name, default in vars(Gates()).items()}
+    known = vars(Gates()).copy()
     for name, value in given.items():
         right = isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
         if name not in known or not right or value[0] > value[1]:
-            raise InputError("gates", f"{name}: {value!r}"[:80], f"{', '.join(known)}: [warn, block]", "mend the setting")
+            raise InputError(
+                "gates", f"{name}: {value!r}"[:80], f"{', '.join(known)}: [warn, block]", "mend the setting"
+            )
     return Gates(**{**known, **{n: (float(v[0]), float(v[1])) for n, v in given.items()}})

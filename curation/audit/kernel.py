@@ -183,7 +183,7 @@ def is_odd(text, at, end):
 @njit(cache=True, nogil=True)
 def note_characters(out, n, text, at, end, count, tokens):
     """Every symbol, every control and every code point beyond ASCII letters; whitespace at both ends as it stands."""
-    starts, ends, kind_at, _, _ = tokens
+    starts, _, kind_at, _, _ = tokens
     for k in range(count):
         if kind_at[k] == SYMBOL and text[starts[k]] < 0x80:
             n = note(out, n, mix(SEED + np.uint64(text[starts[k]])), CHARACTER, starts[k], starts[k] + 1)
@@ -652,3 +652,17 @@ def bags(text, bounds, codes, work, found):
         for k in range(count):
             if tokens[2][k] == LETTER or tokens[2][k] == SINGLE:
                 found[p, np.int64(tokens[3][k] >> np.uint64(8)) & (found.shape[1] - 1)] += 1
+
+
+@njit(cache=True, nogil=True)
+def presence(texts, bounds, codes, work, keys, numbers, found):
+    """found (pairs, 2, words): whether each answer has each of the words whose hashes are `keys`."""
+    tokens = work[0]
+    for p in range(len(bounds[0]) - 1):
+        for side in range(2):
+            at, end = span(bounds[side + 1], p)
+            count = read_tokens(texts[side + 1], at, end, codes, tokens)
+            for k in range(count):
+                slot = look_up(keys, tokens[3][k] & ~LOW)
+                if keys[slot] != 0:
+                    found[p, side, numbers[slot]] = True

@@ -104,7 +104,8 @@ class Marks(NamedTuple):
 @lru_cache(maxsize=1)
 def marks() -> Marks:
     """The lexicons and function words as the kernel looks them up."""
-    table = Marks(np.zeros(8192, np.uint64), np.zeros(8192, np.uint64), np.zeros(8192, np.uint32), np.zeros(int(kernel.BEGINNINGS) + 1, bool))
+    keys, bits, languages = (np.zeros(8192, kind) for kind in (np.uint64, np.uint64, np.uint32))
+    table = Marks(keys, bits, languages, np.zeros(int(kernel.BEGINNINGS) + 1, bool))
     for number, phrases in enumerate(LEXICONS.values()):
         for phrase in phrases:
             hashes = _tokens(phrase)
@@ -135,6 +136,12 @@ def _tokens(phrase: str) -> np.ndarray:
     """Hashes of a phrase's tokens, lower-cased."""
     text = np.frombuffer(phrase.encode(), np.uint8)
     n = len(text) + 1
-    tokens = (np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint8), np.zeros(n, np.uint64), np.zeros(n, np.uint64))
+    tokens = (
+        np.zeros(n, np.int64),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.uint8),
+        np.zeros(n, np.uint64),
+        np.zeros(n, np.uint64),
+    )
     count = kernel.read_tokens(text, 0, len(text), tuple(codes()), tokens)
     return tokens[3][:count]

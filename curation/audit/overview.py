@@ -55,7 +55,9 @@ def length_curve(characters: np.ndarray) -> tuple[Curve, ...]:
     for i, low in enumerate(edges):
         mine = (bins == i) & differs
         n = int(mine.sum())
-        found.append(Curve(low, edges[i + 1] if i + 1 < len(edges) else None, n, float(longer[mine].mean()) if n else 0.5))
+        found.append(
+            Curve(low, edges[i + 1] if i + 1 < len(edges) else None, n, float(longer[mine].mean()) if n else 0.5)
+        )
     return tuple(found)
 
 
@@ -65,7 +67,9 @@ def matches(columns: Mapping[str, pa.DictionaryArray]) -> tuple[Match, ...]:
     if set(names) != set(SIDES):
         return ()
     both = pa.table({s: columns[names[s]].cast(pa.string()) for s in SIDES}).drop_null()
-    seen = pc.value_counts(pa.chunked_array([*both["chosen"].chunks, *both["rejected"].chunks], pa.string())).to_pylist()
+    seen = pc.value_counts(
+        pa.chunked_array([*both["chosen"].chunks, *both["rejected"].chunks], pa.string())
+    ).to_pylist()
     common = sorted(seen, key=lambda c: (-c["counts"], c["values"]))[:MOST_MODELS]
     kept = {c["values"] for c in common}
     rows = both.group_by(list(SIDES)).aggregate([([], "count_all")]).to_pylist()

@@ -124,7 +124,7 @@ def crossed(given: Probe) -> sparse.csr_matrix:
     base = sparse.hstack([sparse.csr_matrix(given.dense), given.words[:, np.sort(common)]]).tocsr()
     parts = [
         sparse.diags((given.strata.of[: given.pairs] == kind).astype(np.float32)) @ base
-        for kind in range(min(given.strata.count, 16))
+        for kind in range(min(given.strata.kinds, 16))
     ]
     return sparse.hstack(parts).tocsr()
 
@@ -137,7 +137,9 @@ def residual_curve(given: Probe, phenomena: Sequence[Sequence[int]], whole: Rung
     for number in REMOVED[1:]:
         if number > len(phenomena) and made[-1].removed == len(phenomena):
             break
-        gone = np.unique(np.concatenate([np.asarray(p, np.int64) for p in phenomena[:number]] or [np.zeros(0, np.int64)]))
+        gone = np.unique(
+            np.concatenate([np.asarray(p, np.int64) for p in phenomena[:number]] or [np.zeros(0, np.int64)])
+        )
         keep = np.flatnonzero(~np.isin(given.which, gone))
         rung = _rung("", sparse.hstack([dense, given.words[:, keep]]).tocsr(), given, start)
         made.append(Residual(min(number, len(phenomena)), rung.accuracy, rung.bits))
@@ -184,7 +186,9 @@ def _dense_rung(name: str, x: np.ndarray, given: Probe) -> Rung:
         for _ in range(20):
             p = 1 / (1 + np.exp(np.clip(x[taught] @ w, -50, 50)))
             slope = x[taught].T @ p - RIDGE_DENSE * w
-            step = np.linalg.solve((x[taught] * (p * (1 - p))[:, None]).T @ x[taught] + RIDGE_DENSE * np.eye(len(w)), slope)
+            step = np.linalg.solve(
+                (x[taught] * (p * (1 - p))[:, None]).T @ x[taught] + RIDGE_DENSE * np.eye(len(w)), slope
+            )
             w += step
             if np.abs(step).max() < 1e-8:
                 break

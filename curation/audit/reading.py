@@ -5,7 +5,7 @@ holds a row that looks odd, row by row through `pair_source`, which knows the la
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,20 @@ from curation.source import CONTEXT_COLUMNS, CONVERSATIONS, PROMPT_COLUMNS, BadR
 
 AT_ONCE = 8192  # rows of a batch
 LABEL_LENGTH = 200  # characters of the longest value of a column that is taken for a label
-NO_LABEL = ("score", "rating", "logps", "logprob", "_id", "ids", "text", "length", "tokens", "margin", "weight", "offset")
+NO_LABEL = (
+    "score",
+    "rating",
+    "logps",
+    "logprob",
+    "_id",
+    "ids",
+    "text",
+    "length",
+    "tokens",
+    "margin",
+    "weight",
+    "offset",
+)
 OWN = {"pair_id", "prompt_id", "kind", "tools", "messages", *SIDES, *PROMPT_COLUMNS, *CONTEXT_COLUMNS, *CONVERSATIONS}
 
 
@@ -109,14 +122,15 @@ def _batches(spec: str, limit: int | None, reasons: Counter[str], columns: set[s
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             columns.update(parquet.schema_arrow.names)
             names = [n for n in parquet.schema_arrow.names if not n.endswith("_token_ids")]
-            for batch in _of_table(parquet.iter_batches(AT_ONCE, columns=names), at, file.name, reasons):
-                yield batch
+            yield from _of_table(parquet.iter_batches(AT_ONCE, columns=names), at, file.name, reasons)
             at += parquet.metadata.num_rows
         except (OSError, pa.ArrowException) as e:
-            raise InputError(file.name, " ".join(str(e).split())[:160], "a whole Parquet file", "fetch or write it again") from e
+            raise InputError(
+                file.name, " ".join(str(e).split())[:160], "a whole Parquet file", "fetch or write it again"
+            ) from e
 
 
-def _of_table(batches: Iterator[pa.RecordBatch] | list[pa.RecordBatch], at: int, name: str, reasons: Counter[str]) -> Iterator[Batch]:
+def _of_table(batches: Iterable[pa.RecordBatch], at: int, name: str, reasons: Counter[str]) -> Iterator[Batch]:
     """Batches column by column where that reads the same as row by row, and the odd rows among them row by row."""
     for batch in batches:
         texts = _texts(batch)
@@ -127,10 +141,10 @@ def _of_table(batches: Iterator[pa.RecordBatch] | list[pa.RecordBatch], at: int,
             plain = pa.array(~odd)
             if not odd.all():
                 kept = batch.filter(plain) if odd.any() else batch
-                sides = tuple(t.filter(plain) if odd.any() else t for t in texts)
+                sides = (texts[0].filter(plain), texts[1].filter(plain), texts[2].filter(plain)) if odd.any() else texts
                 yield Batch(
                     sides, at + np.flatnonzero(~odd), _given(kept, "pair_id"), _given(kept, "prompt_id"), labels(kept),
-                )  # type: ignore[arg-type]  # fmt: skip
+                )  # fmt: skip
         if odd.any():
             rows = batch.filter(pa.array(odd)).to_pylist()
             places = (at + np.flatnonzero(odd)).tolist()

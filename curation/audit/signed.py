@@ -1,9 +1,9 @@
 """Features of whole pairs: what can be said of both answers without reading them word by word.
 
-    numbers      the chosen side has more characters, more list items, a larger share of capitals
-    lexicons     the chosen side alone refuses, apologises, names a vendor
-    scripts, languages
-    columns      the chosen side is of model A, stood first, was written by annotator 7
+numbers      the chosen side has more characters, more list items, a larger share of capitals
+lexicons     the chosen side alone refuses, apologises, names a vendor
+scripts, languages
+columns      the chosen side is of model A, stood first, was written by annotator 7
 """
 
 import re
@@ -50,7 +50,11 @@ def measures(seen: Survey) -> dict[str, np.ndarray]:
 def signed_features(corpus: Corpus, seen: Survey) -> list[Signed]:
     """Every feature of whole pairs that any pair has."""
     found = [
-        Signed("number", f"more {name}" if not name.startswith("share") else f"larger {name}", _sign(values[:, 0] - values[:, 1]))
+        Signed(
+            "number",
+            f"more {name}" if not name.startswith("share") else f"larger {name}",
+            _sign(values[:, 0] - values[:, 1]),
+        )
         for name, values in measures(seen).items()
     ]
     found += [Signed("lexicon", name, _bit(seen.hits, n)) for n, name in enumerate(LEXICONS)]
@@ -69,10 +73,13 @@ def column_features(columns: Mapping[str, pa.DictionaryArray]) -> Iterator[Signe
         if len(values) > MOST_VALUES or (len(codes) == 1 and len(values) != 2):
             continue
         for value in values:
-            has = {side: index == (listed.index(value) if value in listed else -2) for side, (index, listed) in codes.items()}
+            has = {
+                side: index == (listed.index(value) if value in listed else -2)
+                for side, (index, listed) in codes.items()
+            }
             known = [index >= 0 for index, _ in codes.values()]
-            chosen = has.get("chosen", ~has["rejected"] if "rejected" in has else None)
-            rejected = has.get("rejected", ~has["chosen"] if "chosen" in has else None)
+            chosen = has["chosen"] if "chosen" in has else ~has["rejected"]
+            rejected = has["rejected"] if "rejected" in has else ~has["chosen"]
             signs = (chosen.astype(np.int8) - rejected.astype(np.int8)) * np.all(known, axis=0)
             yield Signed("column", f"{base}={value}", signs.astype(np.int8))
 

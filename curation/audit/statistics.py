@@ -97,9 +97,7 @@ def with_flips(tests: Tests, found: Incidence, corpus: Corpus, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     lots = rng.integers(0, 2**64, (corpus.prompts, FLIPS // 64), np.uint64, endpoint=False)
     best = np.full((GROUPS, FLIPS), LEAST_Z)
-    flips.max_z(
-        found.start, found.pairs, found.signs, corpus.groups, lots, tests.group.astype(np.int64), LEAST_Z, best
-    )
+    flips.max_z(found.start, found.pairs, found.signs, corpus.groups, lots, tests.group.astype(np.int64), LEAST_Z, best)
     adjusted, thresholds = tests.p_adjusted.copy(), []
     for g in range(GROUPS):
         luck = np.sort(best[g])
@@ -154,28 +152,43 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
     return q
 
 
-def z_by_length(found: Incidence, corpus: Corpus, lengths: np.ndarray) -> np.ndarray:
-    """z of Σ (y − q): y, the chosen side has it; q, how often any feature as rare is on the chosen side at that ratio
-    of lengths (N, 2). The variance is the model's or the prompts', whichever is larger: where q nears 1 the prompts' own
-    would call a run of ones a marvel.
-    """
-    bins = np.searchsorted(LENGTH_BINS, np.log((lengths[:, 0] + 1) / (lengths[:, 1] + 1)))
+@dataclass(frozen=True)
+class ByLength:
+    """q: how often any feature as rare is on the chosen side in pairs of that ratio of lengths."""
+
+    bins: np.ndarray  # int64 (N,): bin of each pair's ratio of lengths
+    q: np.ndarray  # float64 (cells,)
+
+    @staticmethod
+    def of(found: Incidence, lengths: np.ndarray) -> "ByLength":
+        """Learned from all features together. `lengths` (N, 2): chosen, rejected."""
+        bins = np.searchsorted(LENGTH_BINS, np.log((lengths[:, 0] + 1) / (lengths[:, 1] + 1)))
+        cells = (len(LENGTH_BINS) + 1) * RARITIES
+        cell = _cells(bins, found)
+        q = (np.bincount(cell, found.signs > 0, minlength=cells) + 1) / (np.bincount(cell, minlength=cells) + 2)
+        return ByLength(bins, q)
+
+    def z(self, found: Incidence, corpus: Corpus) -> np.ndarray:
+        """z (F,) of Σ (y − q): y, the chosen side has it. The variance is the model's or the prompts', whichever is
+        larger: where q nears 1 the prompts' own would call a run of ones a marvel."""
+        cell, count = _cells(self.bins, found), found.count
+        # Whole numbers, so that sums do not depend on their order.
+        high, low = np.round((1 - self.q) * 2**20).astype(np.int64), np.round(-self.q * 2**20).astype(np.int64)
+        residual = np.where(found.signs > 0, high[cell], low[cell])
+        expected = np.round(self.q * (1 - self.q) * 2**20).astype(np.int64)[cell]
+        total, squares = np.zeros(found.size, np.int64), np.zeros(found.size)
+        flips.sums_by_prompt(found.start, found.pairs, residual, corpus.groups, total, squares)
+        model = np.add.reduceat(np.append(expected, 0), np.minimum(found.start[:-1], len(expected))) * (count > 0)
+        variance = np.maximum(squares / 2.0**40, model / 2.0**20)
+        z: np.ndarray = total / 2.0**20 / np.sqrt(np.maximum(variance, 1e-12))
+        return z
+
+
+def _cells(bins: np.ndarray, found: Incidence) -> np.ndarray:
     count = found.count
     rarity = np.minimum(RARITIES - 1, np.log2(np.maximum(count, 1)).astype(np.int64) // 2)
-    cell = (bins[found.pairs] * RARITIES + np.repeat(rarity, count)).astype(np.int16)
-    cells = (len(LENGTH_BINS) + 1) * RARITIES
-    all_of = np.bincount(cell, minlength=cells)
-    q_of = (np.bincount(cell, found.signs > 0, minlength=cells) + 1) / (all_of + 2)
-    # Whole numbers, so that sums do not depend on their order.
-    high, low = np.round((1 - q_of) * 2**20).astype(np.int64), np.round(-q_of * 2**20).astype(np.int64)
-    residual = np.where(found.signs > 0, high[cell], low[cell])
-    expected = np.round(q_of * (1 - q_of) * 2**20).astype(np.int64)[cell]
-    total, squares = np.zeros(found.size, np.int64), np.zeros(found.size)
-    flips.sums_by_prompt(found.start, found.pairs, residual, corpus.groups, total, squares)
-    model = np.add.reduceat(np.append(expected, 0), np.minimum(found.start[:-1], len(expected))) * (count > 0)
-    variance = np.maximum(squares / 2.0**40, model / 2.0**20)
-    z: np.ndarray = total / 2.0**20 / np.sqrt(np.maximum(variance, 1e-12))
-    return z
+    cells: np.ndarray = (bins[found.pairs] * RARITIES + np.repeat(rarity, count)).astype(np.int16)
+    return cells
 
 
 def bits(chosen: np.ndarray, rejected: np.ndarray, pairs: int) -> np.ndarray:

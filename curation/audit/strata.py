@@ -27,7 +27,7 @@ class Strata(NamedTuple):
 
     name: str  # the column, or "prompt words"
     of: np.ndarray  # int64 (M,)
-    count: int
+    kinds: int
 
 
 class Heterogeneity(NamedTuple):
@@ -89,8 +89,8 @@ def heterogeneity(pairs: np.ndarray, signs: np.ndarray, strata: Strata) -> Heter
     """Cochran's Q of a feature's purity over strata."""
     where = strata.of[pairs]
     known = where >= 0
-    n = np.bincount(where[known], minlength=strata.count)
-    b = np.bincount(where[known], signs[known] > 0, minlength=strata.count)
+    n = np.bincount(where[known], minlength=strata.kinds)
+    b = np.bincount(where[known], signs[known] > 0, minlength=strata.kinds)
     enough = n >= LEAST
     n, b = n[enough], b[enough]
     if len(n) < 2:

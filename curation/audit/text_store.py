@@ -4,14 +4,15 @@ A part holds the texts of all pairs whose prompt's hash begins alike, so that on
 all pairs ordered by that hash.
 """
 
+import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
 
 from curation.audit import kernel
+from curation.errors import StorageError
 
 IN_MEMORY = 320 * 2**20  # bytes of text
 BUFFER = 96 * 2**20  # bytes of text in memory between two writes, once there is a file
@@ -78,13 +79,14 @@ class TextStore:
     def part(self, number: int) -> Part:
         """One part; a row's part is the first byte of its prompt hash."""
         if not self._file:
-            texts, bounds, hashes = self._held[0]
-            return Part(texts, bounds, np.arange(len(hashes)))
+            held, bounds, hashes = self._held[0]
+            return Part(held, bounds, np.arange(len(hashes)))
         found = [self._read(flush, number) for flush in self._flushes]
-        texts = tuple(np.concatenate([f[0][which] for f in found] + [np.zeros(1, np.uint8)]) for which in range(3))
-        sizes = [np.concatenate([f[1][which] for f in found]) for which in range(3)]
-        bounds = tuple(np.concatenate([np.zeros(1, np.int64), np.cumsum(s)]) for s in sizes)
-        return Part(texts, bounds, np.concatenate([f[2] for f in found]))  # type: ignore[arg-type]
+        texts = [np.concatenate([f[0][which] for f in found] + [np.zeros(1, np.uint8)]) for which in range(3)]
+        sizes = [np.concatenate([f[1][:, which] for f in found]) for which in range(3)]
+        ends = [np.concatenate([np.zeros(1, np.int64), np.cumsum(s)]) for s in sizes]
+        arrivals = np.concatenate([f[2] for f in found])
+        return Part((texts[0], texts[1], texts[2]), (ends[0], ends[1], ends[2]), arrivals)
 
     def _together(self) -> tuple[Texts, Bounds, np.ndarray]:
         """What is held as one."""
@@ -102,7 +104,7 @@ class TextStore:
         if not self._held:
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="thresher-audit-")
+            self._file = tempfile.TemporaryFile(prefix="thresher-audit-")  # noqa: SIM115 (read until the corpus is gone)
         texts, bounds, hashes = self._together()
         self._held, self._held_bytes = [], 0
         part = (hashes >> np.uint64(56)).astype(np.int64)
@@ -114,12 +116,15 @@ class TextStore:
             mine = order[rows[p] : rows[p + 1]]
             for text, b in zip(texts, bounds, strict=True):
                 out, new = gather(text, b, mine)
-                self._file.write(memoryview(out[: new[-1]]))
+                self._file.write(out[: new[-1]].tobytes())
+        self._file.flush()  # what reads it goes past Python's buffer
         self._flushes.append((offset, self._arrived, rows, np.column_stack([order, sizes])))
         self._arrived += len(hashes)
 
-    def _read(self, flush: tuple[int, int, np.ndarray, np.ndarray], number: int) -> tuple[list[np.ndarray], ...]:
-        """(texts, sizes, arrivals) of one part in one flush."""
+    def _read(
+        self, flush: tuple[int, int, np.ndarray, np.ndarray], number: int
+    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+        """(texts, sizes (rows, 3), arrivals) of one part in one flush."""
         assert self._file is not None
         offset, base, rows, table = flush
         first, last = rows[number], rows[number + 1]
@@ -129,18 +134,17 @@ class TextStore:
             size = int(table[first:last, 1 + which].sum())
             texts.append(_read_at(self._file, offset, size))
             offset += size
-        sizes = [table[first:last, 1 + which] for which in range(3)]
-        return texts, sizes, table[first:last, 0] + base  # type: ignore[return-value]
+        return texts, table[first:last, 1:], table[first:last, 0] + base
 
 
 def _read_at(file: "IO[bytes]", offset: int, size: int) -> np.ndarray:
     """Bytes of a file without moving its position: threads read side by side."""
-    import os
-
     out = bytearray()
     while len(out) < size:
-        out += os.pread(file.fileno(), size - len(out), offset + len(out))
+        more = os.pread(file.fileno(), size - len(out), offset + len(out))
+        if not more:
+            raise StorageError(
+                "audit", "a temporary file cut short", f"{size} bytes at {offset}", "free disk space, try again"
+            )
+        out += more
     return np.frombuffer(bytes(out), np.uint8)
-
-
-__all__: Sequence[str] = ("Bounds", "Part", "TextStore", "Texts", "gather")
