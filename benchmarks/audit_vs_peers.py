@@ -7,7 +7,8 @@ its threshold), PMI with 100 added to each count (Gururangan et al. 2018), sciki
 scattertext's scaled F-scores. Planted under the real labels: two made-up words for every coverage of 1, 2 and 5 % and
 purity of 1, 0.9 and 0.75, and four differences of bytes in 5 %, purity 1. Measured are the rank of each among all that a
 tool lists (by absolute score; of ours, the order of the report), recall among the first 20 and at the tool's own
-threshold, what passes that threshold when labels are swapped by lot and nothing is planted, seconds and peak memory.
+threshold, what passes that threshold when labels are swapped by lot and nothing is planted, seconds (a tool's own
+imports included) and peak memory.
 `make bench-peers` makes the peers' environment and runs this.
 """
 
@@ -41,7 +42,7 @@ def convokit(chosen: list[str], rejected: list[str]) -> tuple[Scores, float | No
         )
         for i, t in enumerate(chosen + rejected)
     ]
-    words = FightingWords(ngram_range=(1, 1))
+    words = FightingWords()
     words.fit(Corpus(utterances=said), lambda u: u.meta["side"], lambda u: not u.meta["side"])
     return _ordered(dict(words.ngram_zscores)), 1.96
 
@@ -164,6 +165,18 @@ def summed(found: dict[str, Any], nulls: list[dict[str, Any]], told: dict[str, d
     }  # fmt: skip
 
 
+def line(tool: str, row: dict[str, Any]) -> str:
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    seen = ", ".join(what for what, rank in row["bytes"].items() if rank) or "none"
+    return (
+        f"{tool:12} {row['seconds']:5.1f} s {row['peak_mib']:5.0f} MiB  listed {row['listed']:6}  in the first {FIRST} "
+        f"{share(row['recall_first_20'])}  at its threshold {share(row['recall_at_threshold'])}  false alarms a flip "
+        f"{share(row['false_alarms_a_flip'])}  of bytes: {seen}"
+    )
+
+
 def last_line(python: str, tool: str, path: Path) -> dict[str, Any]:
     """The JSON object a tool's process prints last. Raises CalledProcessError, after its own words."""
     done = subprocess.run([python, __file__, "--side", tool, "--file", str(path)], capture_output=True, text=True)
@@ -198,7 +211,7 @@ def main() -> None:
             found = last_line(python, tool, folder / "planted.parquet")
             nulls = [last_line(python, tool, folder / f"flip{i}.parquet") for i in range(given.flips)]
             rows[tool] = summed(found, nulls, told)
-            print(f"{tool:12} {json.dumps(rows[tool])}", flush=True)
+            print(line(tool, rows[tool]), flush=True)
     results = {"pairs": Path(given.pairs).stem, "most": given.most, "flips": given.flips, "tools": rows}
     (ROOT / "benchmarks/results/audit_vs_peers.json").write_text(json.dumps(results, indent=1) + "\n")
 
