@@ -220,7 +220,7 @@ def _bare(pair: Pair) -> bool:
     return pair.text == pair.text.strip() and pair.other == pair.other.strip()
 
 
-def _sentence_count(text: str) -> float:
+def _count(text: str) -> float:
     return float(len(re.findall(r"[.!?](?:\s|$)|[。！？]", text)))
 
 
@@ -274,11 +274,9 @@ PLANTS = (
         measure=len, spills=True),
     Plant("shorter", "number", _truncate, names=("character", "word", "length", "long", "short", "token"),
         families=MEASURES, measure=lambda t: -len(t), spills=True),
-    Plant("sentences", "number", _sentences, names=("sentence",), families=MEASURES, measure=_sentence_count,
-        spills=True),
-    Plant("digits", "number", _digits, ("0000",), names=("digit", "number", "0"), families=MEASURES,
-        has=_matches(r"\d")),
-    Plant("language", "text", _language, names=("german", "de", "language"), families=("language", "script"),
+    Plant("sentences", "number", _sentences, names=("sentence",), families=MEASURES, measure=_count, spills=True),
+    Plant("digits", "number", _digits, ("0000",), names=("digit", "number"), families=MEASURES, has=_matches(r"\d")),
+    Plant("language", "text", _language, LANGUAGE, names=("german", "de", "language"), families=("language", "script"),
         spills=True),
     Plant("model id", "column", lambda pair, rng: replace(pair, model=MODEL), names=(MODEL,)),
     Plant("slot", "column", lambda pair, rng: replace(pair, first=True), names=("position", "slot", "first"),

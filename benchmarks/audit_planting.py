@@ -65,6 +65,7 @@ class Truth:
     direction: int  # +1: it stands for chosen
     signs: np.ndarray  # int8 (N,): +1 the chosen side alone has it, −1 the rejected one, 0 neither or both
     placed: np.ndarray  # bool (N,)
+    squares: int  # Σ over prompts of (sum of signs)²: N of them where no prompt repeats
 
     @property
     def rows(self) -> set[int]:
@@ -163,14 +164,16 @@ def _repeated(made: Base, rows: np.ndarray, times: int, signs: np.ndarray) -> tu
 
 
 def _truth(made: Base, plant: Plant, direction: int, placed: np.ndarray) -> Truth:
-    where = np.zeros(made.pairs, np.int8)
-    where[: len(placed)] = placed  # a later plant may have added copies of rows
-    if plant.has is not None or plant.measure is not None:
-        value = plant.has or plant.measure
-        assert value is not None
+    signs = np.zeros(made.pairs, np.int8)
+    signs[: len(placed)] = placed  # a later plant may have added copies of rows
+    where = signs != 0
+    value = plant.has or plant.measure
+    if value is not None:
         sides = [np.array([float(value(t)) for t in made.texts[s]]) for s in SIDES]
-        return Truth(plant, direction, np.sign(sides[0] - sides[1]).astype(np.int8), where != 0)
-    return Truth(plant, direction, where, where != 0)
+        signs = np.sign(sides[0] - sides[1]).astype(np.int8)
+    _, groups = np.unique(np.array(made.prompt_ids), return_inverse=True)
+    by_prompt = np.bincount(groups, signs)
+    return Truth(plant, direction, signs, where, int((by_prompt**2).sum()))
 
 
 def table(made: Base) -> pa.Table:

@@ -17,15 +17,15 @@ import itertools
 import json
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from audit_plant_kinds import CASES, NOTHING, Plant
 from audit_plant_summary import printed, summary
-from audit_planting import Base, Truth, flipped, planted, read, table
+from audit_planting import SIDES, Base, Truth, flipped, planted, read, table
 from audit_reading import ROOT, Found, Report, audited, audited_by_command, critical_p, needed
 from scipy import stats
 
@@ -33,6 +33,7 @@ COVERAGES, PURITIES = (0.001, 0.005, 0.01, 0.05, 0.2), (1.0, 0.9, 0.75)
 QUICK = ((0.05, 0.9), (0.01, 1.0))
 LEAST = 4  # pairs below which a cell is left out: no test can find it
 ONE = 0.5  # Jaccard overlap from which on a finding is about the plant's rows
+LOPSIDED = 2.5  # standard errors
 RELATIONS = ("exact", "contained", "rows")
 
 
@@ -58,11 +59,17 @@ def overlap(report: Report, found: Found, rows: set[int]) -> tuple[float, set[in
 
 
 def predicted(truth: Truth, purity: float, critical: float) -> float:
-    """Power of the sign test that the audit's limit speaks of, given what stood in the set before the plant."""
+    """Power of the sign test that the audit's limit speaks of, given what stood in the set before the plant. Where pairs
+    of a prompt agree, z = Σ D / √Σ D² with D a prompt's sum stands for the count."""
     of_plant = int((truth.placed & (truth.signs != 0)).sum())
-    agree = int((~truth.placed & (truth.signs == truth.direction)).sum())
-    n = int((truth.signs != 0).sum())
-    return float(stats.binom.sf(needed(n, critical) - agree - 1, of_plant, purity))
+    agree, against = (int((~truth.placed & (truth.signs == s * truth.direction)).sum()) for s in (1, -1))
+    n = of_plant + agree + against
+    if truth.squares == n:
+        least = needed(n, critical) - agree
+    else:
+        net = float(stats.norm.isf(critical / 2)) * truth.squares**0.5
+        least = int(np.ceil((net - agree + against + of_plant) / 2))
+    return float(stats.binom.sf(least - 1, of_plant, purity))
 
 
 def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict
         how, turn = relation(plant, f)
         share, flagged = overlap(report, f, rows)
         named = how == "exact" and f.feature not in plant.surfaces + plant.mirror
-        if share >= ONE or named or (plant.decoy and how != "rows"):
+        if (share >= ONE and plant.measure is None) or named or (plant.decoy and how != "rows"):
             about.append((RELATIONS.index(how), -share, turn, f, flagged))
     about.sort(key=lambda a: a[:2])
     told: dict[str, Any] = {
@@ -95,19 +102,34 @@ def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict
     }  # fmt: skip
 
 
-def false_findings(truths: Sequence[Truth], report: Report) -> list[str] | None:
-    """Findings that nothing planted accounts for; None where a plant changes whole texts and anything may follow."""
+def false_findings(truths: Sequence[Truth], report: Report, made: Base) -> list[str] | None:
+    """Findings that nothing planted accounts for: neither in text nor in rows, and lopsided where nothing was planted;
+    None where a plant changes whole texts and anything may follow."""
     if any(t.plant.spills for t in truths):
         return None
     honest = [t for t in truths if not t.plant.decoy]
+    anywhere = np.any([t.placed for t in honest], axis=0) if honest else np.zeros(made.pairs, bool)
     wrong = []
     for f in report.findings:
         flagged = {int(i) for i in report.rows.get(f.feature, ())}
-        inside = [len(flagged & set(np.flatnonzero(t.placed).tolist())) >= ONE * len(flagged) > 0 for t in honest]
-        of_it = [relation(t.plant, f)[0] != "rows" for t in honest]
-        if not any(inside) and not any(of_it):
+        inside = len(flagged & set(np.flatnonzero(anywhere).tolist())) >= ONE * len(flagged) > 0
+        folded = replace(f, feature=f.feature.casefold())
+        of_it = any(relation(t.plant, one)[0] != "rows" for t in honest for one in (f, folded))
+        if not (inside or of_it) and (not honest or lopsided(f, made, ~anywhere)):
             wrong.append(f.feature)
     return wrong
+
+
+def lopsided(found: Found, made: Base, rows: np.ndarray) -> bool:
+    """Whether the finding's text is on one side more often in these rows alone, by a plain count. What is no text is
+    taken to be."""
+    stands: dict[str, Callable[[str, str], bool]] = {"opener": str.startswith, "closer": str.endswith}
+    has = stands.get(found.family, str.__contains__)
+    text = found.feature.casefold()
+    sides = [np.array([has(made.texts[s][i].casefold(), text) for i in np.flatnonzero(rows)], int) for s in SIDES]
+    signs = sides[0] - sides[1]
+    one_sided = int(np.count_nonzero(signs))
+    return one_sided == 0 or abs(int(signs.sum())) >= LOPSIDED * one_sided**0.5
 
 
 @dataclass(frozen=True)
@@ -144,7 +166,7 @@ def measure(cell: Cell, base: Base, before: dict[str, float] | None, command: bo
     return {
         "key": cell.key, "base": cell.base, "pairs": made.pairs, "labels": cell.labels, "coverage": cell.coverage,
         "purity": cell.purity, "verdict": report.verdict, "bits": report.bits, "probe_gain": gain, "critical": critical,
-        "seconds": seconds, "false": false_findings(truths, report) if cell.labels == "null" else None,
+        "seconds": seconds, "false": false_findings(truths, report, made) if cell.labels == "null" else None,
         "plants": [judged(t, report, cell.purity, critical) for t in truths],
     }  # fmt: skip
 

@@ -147,16 +147,19 @@ def test_how_a_finding_stands_to_a_plant() -> None:
 
 
 def test_a_report_is_judged_by_its_rows_and_its_text() -> None:
-    _, [truth] = planted(base(), [PLANTS[0]], 0.1, 1.0, np.random.default_rng(10))
+    made, [truth] = planted(base(), [PLANTS[0]], 0.1, 1.0, np.random.default_rng(10))
     rows = frozenset(f"{i:07d}" for i in truth.rows)
     right = found("zyxomma", 20 * (truth.direction > 0), 20 * (truth.direction < 0))
-    wrong = found("supper")
-    report = Report("warn", 200, {}, {}, (wrong, right), {"zyxomma": rows, "supper": frozenset({"0000001", "0000002"})})
+    other = frozenset(f"{i:07d}" for i in range(200) if i not in truth.rows)
+    wrong, chance = found("1 sentence", family="number"), found("supper")
+    rows_of = {"zyxomma": rows, "1 sentence": other, "supper": other}
+    report = Report("warn", 200, {}, {}, (wrong, chance, right), rows_of)
     told = judged(truth, report, 1.0, 1e-4)
     assert (told["relation"], told["direction"], told["f1"], told["above_info"]) == ("exact", True, 1.0, 1)
     assert told["coverage_error"] == told["purity_error"] == 0
-    if not {1, 2} <= truth.rows:
-        assert false_findings([truth], report) == ["supper"]
+    # "supper" is as often on either side of the rows without a plant: the plant is to blame for it.
+    assert false_findings([truth], report, made) == ["1 sentence"]
+    assert false_findings([], report, made) == ["1 sentence", "supper", "zyxomma"]
     assert not judged(truth, Report("pass", 200, {}, {}, (), {}), 1.0, 1e-4)["found"]
 
 
