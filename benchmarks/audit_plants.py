@@ -53,9 +53,11 @@ def relation(plant: Plant, found: Found) -> tuple[str, int]:
     return "rows", 1
 
 
-def overlap(report: Report, found: Found, rows: set[int]) -> tuple[float, set[int]]:
-    flagged = {int(i) for i in report.rows.get(found.feature, ())}
-    return len(flagged & rows) / max(1, len(flagged | rows)), flagged
+def overlap(report: Report, found: Found, rows: set[int]) -> tuple[float, float]:
+    """(Jaccard overlap, F1) of the finding's rows with the plant's."""
+    known, size = report.rows_of(found)
+    hits = min(len(rows), size * len(known & rows) / max(1, len(known)))
+    return hits / max(1.0, size + len(rows) - hits), 2 * hits / max(1, size + len(rows))
 
 
 def predicted(truth: Truth, purity: float, critical: float) -> float:
@@ -78,10 +80,10 @@ def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict
     about = []
     for f in report.findings:
         how, turn = relation(plant, f)
-        share, flagged = overlap(report, f, rows)
+        share, f1 = overlap(report, f, rows)
         named = how == "exact" and f.feature not in plant.surfaces + plant.mirror
         if (share >= ONE and plant.measure is None) or named or (plant.decoy and how != "rows"):
-            about.append((RELATIONS.index(how), -share, turn, f, flagged))
+            about.append((RELATIONS.index(how), -share, turn, f, f1))
     about.sort(key=lambda a: a[:2])
     told: dict[str, Any] = {
         "plant": plant.name, "kind": plant.kind, "planted": int(truth.placed.sum()), "one_sided": len(rows),
@@ -89,8 +91,7 @@ def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict
     }  # fmt: skip
     if not about:
         return told
-    how, _, turn, best, flagged = about[0]
-    hits = len(flagged & rows)
+    how, _, turn, best, f1 = about[0]
     return {
         **told, "relation": RELATIONS[how], "said": best.feature, "family": best.family, "severity": best.severity,
         "members": list(best.members[:3]), "above_info": sum(a[3].severity != "info" for a in about),
@@ -98,7 +99,7 @@ def judged(truth: Truth, report: Report, purity: float, critical: float) -> dict
         "direction": (best.chosen > best.rejected) == (truth.direction * turn > 0),
         "coverage_error": abs(best.coverage - truth.coverage),
         "purity_error": abs(best.purity - (truth.purity if turn > 0 else 1 - truth.purity)),
-        "f1": 2 * hits / max(1, len(flagged) + len(rows)),
+        "f1": f1,
     }  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def false_findings(truths: Sequence[Truth], report: Report, made: Base) -> list[
     anywhere = np.any([t.placed for t in honest], axis=0) if honest else np.zeros(made.pairs, bool)
     wrong = []
     for f in report.findings:
-        flagged = {int(i) for i in report.rows.get(f.feature, ())}
+        flagged, _ = report.rows_of(f)
         inside = len(flagged & set(np.flatnonzero(anywhere).tolist())) >= ONE * len(flagged) > 0
         folded = replace(f, feature=f.feature.casefold())
         of_it = any(relation(t.plant, one)[0] != "rows" for t in honest for one in (f, folded))

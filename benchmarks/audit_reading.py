@@ -28,6 +28,7 @@ class Found:
     purity: float
     severity: str
     members: tuple[str, ...]
+    row_ids: tuple[str, ...]  # some of its rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,14 @@ class Report:
     bits: dict[str, float]  # of each rung of the probe
     findings: tuple[Found, ...]
     rows: dict[str, frozenset[str]]  # text of a finding: pair_id of every row flagged with it
+
+    def rows_of(self, found: Found) -> tuple[set[int], int]:
+        """(numbers of its rows as far as they can be told, how many it has). Findings of one text, a leading and a
+        trailing newline, cannot be told apart among the flagged rows: then the rows listed with the finding stand for all."""
+        if sum(f.feature == found.feature for f in self.findings) > 1:
+            return {int(i) for i in found.row_ids}, found.chosen + found.rejected
+        flagged = self.rows.get(found.feature, frozenset())
+        return {int(i) for i in flagged}, len(flagged)
 
 
 def pairs_of(path: str) -> pa.Table:

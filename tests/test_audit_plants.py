@@ -131,7 +131,7 @@ def test_twenty_words_are_all_different() -> None:
 
 def found(feature: str, chosen: int = 9, rejected: int = 1, severity: str = "warn", family: str = "word") -> Found:
     n = chosen + rejected
-    return Found(feature, family, chosen, rejected, n / 200, chosen / n, severity, ())
+    return Found(feature, family, chosen, rejected, n / 200, chosen / n, severity, (), ())
 
 
 def test_how_a_finding_stands_to_a_plant() -> None:
