@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRL := benchmarks/.venv-trl
+PEERS := benchmarks/.venv-peers
 VLLM := .venv-vllm
 
-.PHONY: setup demo test test-vllm test-trl bench bench-gpu lint clean
+.PHONY: setup demo test test-vllm test-trl bench bench-gpu bench-peers lint clean
 
 setup: $(VENV)/.done
 $(VENV)/.done: pyproject.toml constraints.txt
@@ -44,8 +45,19 @@ $(TRL)/.done: benchmarks/constraints-trl.txt
 	$(TRL)/bin/pip install --quiet --constraint benchmarks/constraints-trl.txt trl peft psutil pytest rapidfuzz
 	touch $@
 
+# What the audit is compared with, in an environment of its own. ConvoKit needs six and says so nowhere.
+# PAIRS names a file of preference pairs.
+bench-peers: setup $(PEERS)/.done
+	$(BIN)/python benchmarks/audit_vs_peers.py $(PAIRS) --peers-python $(PEERS)/bin/python
+$(PEERS)/.done: benchmarks/constraints-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt torch
+	$(PEERS)/bin/pip install --quiet --constraint benchmarks/constraints-peers.txt \
+		convokit scattertext scikit-learn pandas pyarrow six
+	touch $@
+
 lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy curation training pipelines
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(TRL) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(TRL) $(PEERS) .pytest_cache .mypy_cache .ruff_cache
