@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from curation.errors import InputError
 from curation.stage import Outcome
+from pipelines.audit_models import add_model_flags, ask_scorer, check_model_flags, from_models
 from pipelines.config import OneLineParser
 
 
@@ -27,15 +28,19 @@ def audit_command(words: list[str]) -> int:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
     parser.add_argument("--redact", action="store_true", help="quote no rows on the page")
+    add_model_flags(parser)
     given = parser.parse_args(words)
+    check_model_flags(given)
     from curation.audit import audit, refuses
+    from curation.audit.reading import corpus_of
     from curation.audit_features import texts
     from curation.audit_report import summary, write
     from curation.pair_source import read_pairs
 
     read = read_pairs(given.pairs, given.limit)
     _refuse_nothing(given.pairs, read)
-    done = audit(read.rows)
+    corpus = corpus_of(read.rows)
+    done = ask_scorer(given, corpus, audit(corpus, **from_models(given, corpus)))
     files = write(done, texts(read.rows), Path(given.out), given.redact)
     print(summary(done))
     for reason, count in read.reasons().items():

@@ -22,7 +22,7 @@ from curation.audit.strata import Heterogeneity
 from curation.pair_source import SIDES
 
 ARTIFACT, STYLE, CONTENT, UNDECIDED = "artifact", "style", "content", "undecided"
-STYLES = ("opener", "closer", "format", "number", "lexicon", "whitespace", "language", "script")
+STYLES = ("opener", "closer", "format", "number", "lexicon", "whitespace", "language", "script", "token")
 
 
 class Evidence(NamedTuple):

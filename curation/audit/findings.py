@@ -19,6 +19,7 @@ SEVERITIES = ("info", "warn", "high", "block")
 ONE_PHENOMENON = 0.7  # signed Jaccard overlap of two features' pairs
 MOST = 3000  # features looked at, strongest first
 ROWS = 20  # ids listed with a finding
+TOKENS_OF_TEXT = ("first token ", "last token ", "tokens that are parts of a character")
 TEXT = ("word", "phrase", "cased", "character", "opener", "closer", "whitespace", "format")
 
 
@@ -71,14 +72,15 @@ def groups(found: Incidence, tests: Tests, family: np.ndarray, surfaces: Surface
     """The significant features of `found`, those of one phenomenon together. `family` (F,) indexes FAMILIES."""
     strong = np.flatnonzero(tests.significant)
     order = strong[np.lexsort((strong, tests.p_adjusted[strong], -np.abs(tests.z[strong])))][:MOST]
-    kinds = np.array([_kind(FAMILIES[f]) for f in family])
-    merged = [g for kind in range(2) for g in _merge(found, order[kinds[order] == kind])]
+    kinds = np.array([_kind(FAMILIES[family[f]], surfaces.of(f)) for f in order.tolist()], np.int64)
+    merged = [g for kind in range(2) for g in _merge(found, order[kinds == kind])]
     return [Group(tuple(_most_exact_first(g, found, family, surfaces))) for g in merged]
 
 
-def _kind(family: str) -> int:
-    """What may be one phenomenon: texts, word lists and measures; what is known of a pair from outside."""
-    return 1 if family in ("column", "token", "trigger") else 0
+def _kind(family: str, name: str) -> int:
+    """What may be one phenomenon: texts, word lists, measures and tokens that are a text; what is known of a pair from
+    outside, and how it is cut into tokens."""
+    return 1 if family in ("column", "trigger") or (family == "token" and not name.startswith(TOKENS_OF_TEXT)) else 0
 
 
 def _merge(found: Incidence, order: np.ndarray) -> list[list[int]]:
@@ -201,7 +203,8 @@ def _odds(share: float, n: int) -> float:
     return float(np.log((share * n + 0.5) / ((1 - share) * n + 0.5)))
 
 
-LENGTHS = ("more characters", "more words", "more distinct words", "more sentences", "more lines")
+MORE_TOKENS = "more tokens"
+LENGTHS = (MORE_TOKENS, "more characters", "more words", "more distinct words", "more sentences", "more lines")
 
 
 def _by_length(z: float, z_length: float, name: str, family: str) -> bool:
@@ -219,7 +222,8 @@ INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u00a0\u202f\u2009\r\t"
 def never_legitimate(text: str, family: str) -> bool:
     """Never a preference: whitespace at the ends, characters nobody sees, leftovers of a template, how a text was cut."""
     hidden = family not in ("word", "phrase", "cased") and len(text) <= 2 and any(c in INVISIBLE for c in text)
-    return family in ("whitespace", "token") or hidden or "<|" in text or "|>" in text
+    cut = family == "token" and not text.startswith(TOKENS_OF_TEXT)
+    return family == "whitespace" or cut or hidden or "<|" in text or "|>" in text
 
 
 def edit_of(text: str, family: str) -> str:

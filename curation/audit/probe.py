@@ -103,12 +103,12 @@ def _whole(found: Incidence, groups: np.ndarray) -> int:
 
 def ladder(given: Probe, embeddings: np.ndarray | None = None) -> list[Rung]:
     """Rungs from length alone to words crossed with kinds of prompts; each has the features of the ones before it.
-    `embeddings` (M, d): differences of the answers' embeddings, where a model is at hand."""
+    `embeddings` (M or more, d): differences of the answers' embeddings, where a model is at hand."""
     dense = sparse.csr_matrix(given.dense)
     words = sparse.hstack([dense, given.words])
     rungs = [("format", sparse.hstack([dense, given.words[:, np.flatnonzero(given.shapes)]])), ("ngrams", words)]
     if embeddings is not None:
-        words = sparse.hstack([words, sparse.csr_matrix(_scaled(embeddings))])
+        words = sparse.hstack([words, sparse.csr_matrix(_scaled(embeddings[: given.pairs]))])
         rungs.append(("embeddings", words))
     rungs.append(("prompt", sparse.hstack([words, crossed(given)])))
     start = given.fresh_start()

@@ -4,6 +4,7 @@ Parquet files of texts, and shards of one answer a side, are read column by colu
 holds a row that looks odd, row by row through `pair_source`, which knows the layouts and the reasons.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from curation.audit.corpus import Batch, Builder, Corpus
 from curation.errors import InputError
 from curation.files import Found, list_files, read_rows
-from curation.pair_source import SIDES, imported_id, pair_row
+from curation.pair_source import SIDES, dialogue, imported_id, pair_row
 from curation.schema import Message, pair_id, prompt_id
 from curation.shards import is_shard_set
 from curation.source import CONTEXT_COLUMNS, CONVERSATIONS, PROMPT_COLUMNS, BadRow
@@ -40,6 +41,7 @@ NO_LABEL = (
     "offset",
 )
 OWN = {"pair_id", "prompt_id", "kind", "tools", "messages", *SIDES, *PROMPT_COLUMNS, *CONTEXT_COLUMNS, *CONVERSATIONS}
+TURNS = re.compile(r"(?:\A|\n\n)(system|user|assistant|tool): ")
 
 
 class Read(NamedTuple):
@@ -106,6 +108,14 @@ def prompt_text(messages: Sequence[Message]) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{m['role']}: {m['content']}" for m in messages)
+
+
+def prompt_messages(text: str) -> list[Message]:
+    """The messages that `prompt_text` made a text of. A turn that itself holds a line "user: " reads as two."""
+    parts = TURNS.split(text)
+    if len(parts) < 5 or parts[0]:
+        return dialogue(text) or [{"role": "user", "content": text}]
+    return [{"role": role, "content": content} for role, content in zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def _batches(spec: str, limit: int | None, reasons: Counter[str], columns: set[str]) -> Iterator[Batch]:
