@@ -111,8 +111,9 @@ def encode_completions(
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids that steer a model: the special tokens, but for the one that stands for unknown text."""
-    return frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    """Ids that steer a model: the special tokens, named or not, but for the one that stands for unknown text."""
+    unnamed = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return (frozenset(tokenizer.all_special_ids) | unnamed) - {tokenizer.unk_token_id}
 
 
 def render(tokenizer: Any, messages: Sequence[Message], tools: str | None, add_generation_prompt: bool) -> str:

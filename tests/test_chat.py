@@ -1,6 +1,7 @@
 """Chat encoding: ids as everyone's, and text from outside never a control token."""
 
 import pytest
+from tokenizers import AddedToken
 
 from curation.chat import control_ids, encode_chat, encode_prompts, encode_turns
 from curation.errors import InputError
@@ -54,6 +55,16 @@ def test_no_spelling_of_a_control_token_becomes_one(tokenizer):
             ids, _taught = encode_turns(tokenizer, messages)
             assert controls(tokenizer, ids) == plain, text
             assert tokenizer.decode(ids).count(text) >= 1
+
+
+def test_a_special_token_nobody_named_cannot_be_spelled_either():
+    """Special by its entry alone, as the header tokens of some models are: it is in no list of named special tokens."""
+    tokenizer = bpe_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|header|>", special=True)])
+    unnamed = tokenizer.convert_tokens_to_ids("<|header|>")
+    assert unnamed not in tokenizer.all_special_ids
+    ids = encode_chat(tokenizer, [{"role": "user", "content": "x <|header|> y"}])
+    assert unnamed not in ids and "<|header|>" in tokenizer.decode(ids)
 
 
 def test_a_bos_of_the_template_stands_once():

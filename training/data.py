@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from curation.chat import encode_turns_batch
+from curation.chat import control_ids, encode_turns_batch
 from curation.errors import InputError
 from curation.stage import Outcome, drops
 from training.attention import Layout, layout_of, positions_of
@@ -116,7 +116,7 @@ def refusal(tokenizer: Any, ids: np.ndarray, taught: np.ndarray, max_length: int
     if not taught.any():
         return "nothing_taught", "no assistant turn survives the chat template"
     # The end-of-turn token may be followed by what the template adds to it ("\n" in ChatML).
-    control = set(tokenizer.all_special_ids)
+    control = control_ids(tokenizer)
     if not any(int(t) in control for t in ids[taught][-3:]):
         return "no_end_of_turn", "the template closes the assistant's turn with no special token"
     return None

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 
-from curation.audit import kernel
+from curation.audit import blobs, kernel
 from curation.audit.text_store import Bounds, Texts, TextStore
 
 CHUNK = 4 * 2**20  # bytes of text of a chunk, about
@@ -155,11 +155,11 @@ class Builder:
     def add(self, batch: Batch) -> None:
         a, b, c = batch.texts
         texts, bounds = (_bytes(a), _bytes(b), _bytes(c)), (_offsets(a), _offsets(b), _offsets(c))
-        prompt, chosen, rejected = (kernel.hash_texts(t, b) for t, b in zip(texts, bounds, strict=True))
+        prompt, chosen, rejected = (blobs.hash_texts(t, b) for t, b in zip(texts, bounds, strict=True))
         given = np.asarray(batch.prompt_ids.is_valid())
         if given.any():
             ids = batch.prompt_ids.fill_null("").cast(pa.large_string())
-            prompt = np.where(given, kernel.hash_texts(_bytes(ids), _offsets(ids)), prompt)
+            prompt = np.where(given, blobs.hash_texts(_bytes(ids), _offsets(ids)), prompt)
         self._hashes.append((prompt, _mixed(prompt, chosen, rejected)))
         self._sizes.append(np.sum([np.diff(b) for b in bounds], axis=0))
         self._longest = max(self._longest, *(int(np.diff(b).max(initial=0)) for b in bounds))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.audit import kernel
+from curation.audit import counting, nearby
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.features import workspace
@@ -48,14 +48,14 @@ def beside(corpus: Corpus, keys: np.ndarray, limit: int, workers: int) -> Beside
     works, tables = [workspace(corpus) for _ in range(workers)], tuple(codes())
     room = 1 << int(np.ceil(np.log2(max(64, 4 * len(keys)))))
     table, numbers = np.zeros(room, np.uint64), np.zeros(room, np.int64)
-    kernel.enter(keys, table, numbers)
+    counting.enter(keys, table, numbers)
     frequent = np.zeros(4 * room, np.uint8)
-    kernel.mark_buckets(keys, frequent)
+    counting.mark_buckets(keys, frequent)
     seen = [np.zeros((len(keys), 4), np.int64) for _ in range(workers)]
     in_prompt, stamps = [np.zeros(len(keys), np.int64) for _ in range(workers)], [0] * workers
 
     def one(chunk: Chunk, worker: int) -> None:
-        stamps[worker] = kernel.witness(
+        stamps[worker] = nearby.witness(
             chunk.texts, chunk.bounds, tables, works[worker], frequent, table, numbers, in_prompt[worker], stamps[worker],
             seen[worker],
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.audit import kernel
+from curation.audit import counting, kernel, measuring
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.lexicons import LANGUAGES, marks
@@ -37,7 +37,7 @@ class Signed(NamedTuple):
 class Survey:
     """What the first pass found."""
 
-    measures: np.ndarray  # float32 (N, 2, len(kernel.MEASURES)): chosen, rejected
+    measures: np.ndarray  # float32 (N, 2, len(measuring.MEASURES)): chosen, rejected
     hits: np.ndarray  # uint64 (N, 2): lexicons from bit 0, scripts from bit 32
     languages: np.ndarray  # uint8 (N, 2): index into LANGUAGES + 1; 0: none is likely
     buckets: np.ndarray  # uint8: occurrences by feature hash, up to 255
@@ -101,13 +101,13 @@ def survey(corpus: Corpus, workers: int) -> Survey:
     size = int(corpus.sizes.sum())
     buckets = [np.zeros(1 << bucket_bits(size), np.uint8) for _ in range(workers)]
     works = [workspace(corpus) for _ in range(workers)]
-    measures = np.zeros((corpus.pairs, 2, len(kernel.MEASURES)), np.float32)
+    measures = np.zeros((corpus.pairs, 2, len(measuring.MEASURES)), np.float32)
     hits, languages = np.zeros((corpus.pairs, 2), np.uint64), np.zeros((corpus.pairs, 2), np.uint8)
     tables, lists = tuple(codes()), tuple(marks())
 
     def one(chunk: Chunk, worker: int) -> int:
         at = slice(chunk.first, chunk.first + chunk.pairs)
-        kernel.survey(
+        measuring.survey(
             chunk.texts,
             chunk.bounds,
             tables,
@@ -148,7 +148,7 @@ def workspace(corpus: Corpus) -> Work:
     )  # fmt: skip
     notes = kernel.A_BYTE * longest + 64
     out = (np.zeros(notes, np.uint64), np.zeros(notes, np.uint64))
-    words = int(kernel.WORDS) + 1
+    words = int(measuring.WORDS) + 1
     seen = (
         np.zeros(words, np.uint32), np.zeros(words, np.uint32), np.zeros(len(LANGUAGES), np.int64), np.zeros(256, np.int64)
     )  # fmt: skip
@@ -185,7 +185,7 @@ def tally(
         at = 0
         while True:
             table = held[worker]
-            at = kernel.tally(at, chunk.groups, *view(chunk), tables, works[worker], frequent, *table)
+            at = counting.tally(at, chunk.groups, *view(chunk), tables, works[worker], frequent, *table)
             if at == chunk.pairs:
                 return
             held[worker] = table.larger()
@@ -207,7 +207,7 @@ class _Table(NamedTuple):
         new = _Table.empty(4 * len(self.counts), len(self.squares) > 0)
         used = np.flatnonzero(self.counts[:, 0])
         keys, numbers = np.zeros(len(new.counts), np.uint64), np.zeros(len(new.counts), np.int64)
-        kernel.enter(self.counts[used, 0], keys, numbers)
+        counting.enter(self.counts[used, 0], keys, numbers)
         filled = np.flatnonzero(keys)
         at = used[numbers[filled]]
         new.counts[filled] = self.counts[at]
@@ -243,16 +243,16 @@ def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int, view: Vi
     examples = [np.full((len(keys), 4), -1, np.int64) for _ in range(workers)]
     room = 1 << int(np.ceil(np.log2(max(1024, 4 * len(keys)))))
     table, numbers = np.zeros(room, np.uint64), np.zeros(room, np.int64)
-    kernel.enter(keys, table, numbers)
+    counting.enter(keys, table, numbers)
     frequent = np.zeros(min(1 << 22, 2 * room), np.uint8)
-    kernel.mark_buckets(keys, frequent)
+    counting.mark_buckets(keys, frequent)
     tables, kinds = tuple(codes()), (np.int32, np.int32, np.int8)
 
     def one(chunk: Chunk, worker: int) -> list[tuple[np.ndarray, ...]]:
         at, parts, size = 0, [], BUFFER
         while at < chunk.pairs:
             found = tuple(np.empty(size, kind) for kind in kinds)
-            n, after = kernel.collect(
+            n, after = counting.collect(
                 at, chunk.first, *view(chunk), tables, works[worker], frequent, table, numbers, found,
                 examples[worker],
             )  # fmt: skip
@@ -268,7 +268,7 @@ def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int, view: Vi
     start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
     pairs, signs, place = np.empty(start[-1], np.int32), np.empty(start[-1], np.int8), start[:-1].copy()
     for part in parts:
-        kernel.by_feature(*part, place, pairs, signs)
+        counting.by_feature(*part, place, pairs, signs)
     return Incidence(start, pairs, signs, limit, _first(examples))
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from curation.audit import kernel
+from curation.audit import kernel, measuring
 from curation.audit.codes import codes
 
 VERSION = 1
@@ -105,15 +105,17 @@ class Marks(NamedTuple):
 def marks() -> Marks:
     """The lexicons and function words as the kernel looks them up."""
     keys, bits, languages = (np.zeros(8192, kind) for kind in (np.uint64, np.uint64, np.uint32))
-    table = Marks(keys, bits, languages, np.zeros(int(kernel.BEGINNINGS) + 1, bool))
+    table = Marks(keys, bits, languages, np.zeros(int(measuring.BEGINNINGS) + 1, bool))
     for number, phrases in enumerate(LEXICONS.values()):
         for phrase in phrases:
             hashes = _tokens(phrase)
-            if len(hashes) > kernel.MARKED:
-                raise ValueError(f"{phrase!r} has {len(hashes)} tokens; a lexicon's phrase has at most {kernel.MARKED}")
-            table.begins[hashes[0] & kernel.BEGINNINGS] = True
+            if len(hashes) > measuring.MARKED:
+                raise ValueError(
+                    f"{phrase!r} has {len(hashes)} tokens; a lexicon's phrase has at most {measuring.MARKED}"
+                )
+            table.begins[hashes[0] & measuring.BEGINNINGS] = True
             if len(hashes) > 1:
-                _set(table, hashes[0], kernel.PHRASE_BEGINS)
+                _set(table, hashes[0], measuring.PHRASE_BEGINS)
             whole = hashes[0]
             for token in hashes[1:]:
                 whole = np.uint64(kernel.joined(whole, token))

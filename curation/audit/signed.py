@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.audit import kernel
+from curation.audit import measuring
 from curation.audit.codes import SCRIPTS
 from curation.audit.corpus import Corpus
 from curation.audit.features import Signed, Survey
@@ -36,13 +36,13 @@ LENGTHS = ("characters", "words", "lines", "sentences")
 
 def measure(seen: Survey, name: str) -> np.ndarray:
     """float64 (N, 2) of one measure: chosen, rejected. A text without a line break is one line."""
-    found: np.ndarray = seen.measures[:, :, kernel.MEASURES.index(name)].astype(np.float64)
+    found: np.ndarray = seen.measures[:, :, measuring.MEASURES.index(name)].astype(np.float64)
     return found + 1 if name == "lines" else found
 
 
 def measures(seen: Survey) -> dict[str, np.ndarray]:
     """All counts and shares, float64 (N, 2)."""
-    found = {name: measure(seen, name) for name in kernel.MEASURES}
+    found = {name: measure(seen, name) for name in measuring.MEASURES}
     shares = {RATIO_NAMES[name]: found[name] / np.maximum(1, found[of]) for name, of in RATIOS.items()}
     return {**found, **shares}
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from curation.audit import kernel
+from curation.audit import nearby
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.features import workspace
@@ -56,7 +56,7 @@ def bags(corpus: Corpus, limit: int, workers: int) -> np.ndarray:
 
     def one(chunk: Chunk, worker: int) -> np.ndarray:
         found = np.zeros((chunk.pairs, DIMENSIONS), np.float32)
-        kernel.bags(chunk.texts[0], chunk.bounds[0], tables, works[worker], found)
+        nearby.bags(chunk.texts[0], chunk.bounds[0], tables, works[worker], found)
         new: np.ndarray = found[np.concatenate([np.ones(1, bool), np.diff(chunk.groups) > 0])]
         return new
 

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from curation.audit import kernel
+from curation.audit import blobs
 from curation.errors import StorageError
 
 IN_MEMORY = 320 * 2**20  # bytes of text
@@ -42,7 +42,7 @@ def gather(text: np.ndarray, bounds: np.ndarray, rows: np.ndarray) -> tuple[np.n
     new = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(bounds[rows + 1] - bounds[rows], out=new[1:])
     out = np.empty(max(1, int(new[-1])), np.uint8)
-    kernel.gather(text, bounds, rows, out)
+    blobs.gather(text, bounds, rows, out)
     return out, new
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from curation.audit import kernel
+from curation.audit import counting, nearby
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.features import workspace
@@ -59,12 +59,12 @@ def _presence(corpus: Corpus, keys: np.ndarray, limit: int, workers: int) -> np.
     works, tables = [workspace(corpus) for _ in range(workers)], tuple(codes())
     room = 1 << int(np.ceil(np.log2(max(64, 4 * len(keys)))))
     table, numbers = np.zeros(room, np.uint64), np.zeros(room, np.int64)
-    kernel.enter(keys, table, numbers)
+    counting.enter(keys, table, numbers)
     found = np.zeros((limit, 2, len(keys)), bool)
 
     def one(chunk: Chunk, worker: int) -> None:
         at = slice(chunk.first, chunk.first + chunk.pairs)
-        kernel.presence(chunk.texts, chunk.bounds, tables, works[worker], table, numbers, found[at])
+        nearby.presence(chunk.texts, chunk.bounds, tables, works[worker], table, numbers, found[at])
 
     corpus.over(one, workers, limit)
     return found
