@@ -22,7 +22,6 @@ class Codes(NamedTuple):
     kinds: np.ndarray  # uint8 (CODES,)
     lower: np.ndarray  # int32 (CODES,)
     script: np.ndarray  # uint8 (CODES,): index into SCRIPTS; 255 where a code point has none
-    fast: np.ndarray  # uint8 (256,): lower case of ASCII letters, digits and _; 0 for every other byte
 
 
 @lru_cache(maxsize=1)
@@ -47,8 +46,7 @@ def codes() -> Codes:
     kinds[[ord("\n"), ord("\r")]] = BREAK
     kinds[[ord("'"), 0x2019]] = JOINER
     kinds[ord("_")] = LETTER
-    fast = np.where((np.arange(256) < 128) & (kinds[:256] == LETTER), lower[:256], 0).astype(np.uint8)
-    return Codes(kinds, lower, script, fast)
+    return Codes(kinds, lower, script)
 
 
 def _one_by_one(code: int) -> bool:

@@ -164,7 +164,7 @@ def both_sides(chunk: Chunk) -> tuple[Texts, Bounds]:
 
 def prompts_alone(chunk: Chunk) -> tuple[Texts, Bounds]:
     """Prompts in the place of chosen answers and nothing on the other side: features are of prompts."""
-    nothing, nowhere = np.zeros(1, np.uint8), np.zeros(chunk.pairs + 1, np.int64)
+    nothing, nowhere = np.zeros(8, np.uint8), np.zeros(chunk.pairs + 1, np.int64)
     return (nothing, chunk.texts[0], nothing), (nowhere, chunk.bounds[0], nowhere)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from curation.audit.codes import BREAK, CODES, JOINER, LETTER, SINGLE, SPACE, SYMBOL
+from curation.audit.eights import HIGH, THREE, first, letters_of, load, zeros_below
 
 FAMILIES = ("word", "phrase", "cased", "character", "opener", "closer", "whitespace", "format")
 WORD, PHRASE, CASED, CHARACTER, OPENER, CLOSER, WHITESPACE, FORMAT = range(8)
@@ -54,58 +55,78 @@ def kind_of(code, kinds):
 def read_tokens(text, at, end, codes, tokens):
     """Tokens of text[at:end]: start, end, kind, hash of the lower-cased token and of the token as it stands; returns
     how many. A word may hold apostrophes between letters."""
-    kinds, lower, _, fast = codes
+    kinds, lower, _ = codes
     starts, ends, kind_at, plain, cased = tokens
     n, i = 0, at
     while i < end:
         if text[i] == 32:
             i += 1
             continue
-        code, size = code_at(text, i, end)
-        kind = kind_of(code, kinds)
-        if kind == SPACE:
-            i += size
-            continue
-        kind = np.uint8(SYMBOL) if kind == JOINER else kind
-        start, first = i, code
-        folded, capitals = SEED + np.uint64(kind), np.uint64(0)
-        while True:
-            if kind == LETTER:  # a run of ASCII letters and digits at once
-                quick = fast[text[i]]
-                while quick:
-                    folded = (folded ^ np.uint64(quick)) * PRIME
-                    if quick != text[i]:
-                        capitals = capitals * PRIME + np.uint64(i - start + 1)
-                    i += 1
-                    quick = fast[text[i]] if i < end else np.uint8(0)
-                if i >= end:
-                    break
-                code, size = code_at(text, i, end)
-                after = word_goes_on(text, i, end, code, size, kinds)
-                if not after:
-                    break
-            small = np.int64(lower[code]) if code < CODES else code
-            folded = (folded ^ np.uint64(small)) * PRIME
-            if small != code:
-                capitals = capitals * PRIME + np.uint64(i - start + 1)
-            i += size
-            if i >= end or kind == SINGLE:
-                break
-            if kind != LETTER:
-                code, size = code_at(text, i, end)
-                after = kind_of(code, kinds)
-                after = np.uint8(SYMBOL) if after == JOINER else after
-                if after != kind or (kind == SYMBOL and code != first):
-                    break
-            elif not fast[text[i]]:
-                code, size = code_at(text, i, end)
-                if not word_goes_on(text, i, end, code, size, kinds):
-                    break
+        folded, capitals, after = run_of_letters(text, i, end, SEED, np.uint64(0))
+        start, kind = i, np.uint8(LETTER)
+        if after > i:
+            i = after
+            goes_on = i < end and (text[i] >= 0x80 or text[i] == 39)
+        else:
+            code, size = code_at(text, i, end)
+            kind = kind_of(code, kinds)
+            if kind == SPACE:
+                i += size
+                continue
+            goes_on = kind == LETTER
+            if not goes_on:
+                kind = np.uint8(SYMBOL) if kind == JOINER else kind
+                folded, i = run_of_one(text, i, end, code, size, kind, kinds, lower)
+        while goes_on and i < end:
+            code, size = code_at(text, i, end)
+            goes_on = word_goes_on(text, i, end, code, size, kinds) or i == start
+            if goes_on:
+                small = np.int64(lower[code]) if code < CODES else code
+                folded = (folded ^ np.uint64(small)) * PRIME
+                if small != code:
+                    capitals = (capitals + np.uint64(i - start + 1)) * PRIME
+                folded, capitals, i = run_of_letters(text, i + size, end, folded, capitals)
         folded = mix(folded)
         starts[n], ends[n], kind_at[n], plain[n] = start, i, kind, folded
         cased[n] = folded if capitals == 0 else mix(folded + capitals)
         n += 1
     return n
+
+
+@njit(cache=True, nogil=True)
+def run_of_letters(text, i, end, folded, capitals):
+    """(hash, hash of capitals, end) of the ASCII letters, digits and underscores from i on, eight at a time."""
+    while i < end:
+        of_word, upper, small = letters_of(load(text, i))
+        count = min(np.int64(zeros_below(~of_word & HIGH) >> THREE), end - i)
+        if count == 0:
+            break
+        part = first(count)
+        folded = (folded ^ (small & part)) * MIX
+        folded ^= folded >> SHIFT
+        if upper & part:
+            capitals = (capitals ^ (upper & part)) * MIX
+        i += count
+        if count < 8:
+            break
+    return folded, capitals, i
+
+
+@njit(cache=True, nogil=True)
+def run_of_one(text, i, end, code, size, kind, kinds, lower):
+    """(hash, end) of a token that is no word: one Chinese character, a run of one symbol, line breaks together."""
+    first_code, folded = code, SEED + np.uint64(kind)
+    while True:
+        small = np.int64(lower[code]) if code < CODES else code
+        folded = (folded ^ np.uint64(small)) * PRIME
+        i += size
+        if i >= end or kind == SINGLE:
+            return folded, i
+        code, size = code_at(text, i, end)
+        after = kind_of(code, kinds)
+        after = np.uint8(SYMBOL) if after == JOINER else after
+        if after != kind or (kind == SYMBOL and code != first_code):
+            return folded, i
 
 
 @njit(cache=True, nogil=True)

@@ -136,8 +136,8 @@ def _set(table: Marks, key: np.uint64, bits: np.uint64) -> int:
 
 def _tokens(phrase: str) -> np.ndarray:
     """Hashes of a phrase's tokens, lower-cased."""
-    text = np.frombuffer(phrase.encode(), np.uint8)
-    n = len(text) + 1
+    n = len(phrase.encode())
+    text = np.frombuffer(phrase.encode() + bytes(8), np.uint8)
     tokens = (
         np.zeros(n, np.int64),
         np.zeros(n, np.int64),
@@ -145,5 +145,5 @@ def _tokens(phrase: str) -> np.ndarray:
         np.zeros(n, np.uint64),
         np.zeros(n, np.uint64),
     )
-    count = kernel.read_tokens(text, 0, len(text), tuple(codes()), tokens)
+    count = kernel.read_tokens(text, 0, n, tuple(codes()), tokens)
     return tokens[3][:count]
