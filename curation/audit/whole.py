@@ -64,7 +64,7 @@ class Audit:
             "residual": [dataclasses.asdict(r) for r in self.residual], "numbers": self.numbers,
             "lengths": [c._asdict() for c in self.lengths], "models": [m._asdict() for m in self.models],
             "strata": self.strata, "not_tested": list(self.not_tested),
-            "findings": [{**dataclasses.asdict(f), "evidence": [e._asdict() for e in f.evidence]} for f in self.findings],
+            "findings": [f.as_dict() for f in self.findings],
         }  # fmt: skip
 
 
@@ -111,7 +111,10 @@ def audit(
     verdict, reasons = judge([f for f, _, _ in listed], rungs, rules, table.found.pairs_read, gates or Gates())
     ids = _ids(listed, corpus)
     findings = [
-        replace(f, row_ids=_first(f, where, signs, ids), counter_row_ids=_first(f, where, -signs, ids))
+        replace(
+            f, row_ids=_first(f, where, signs, ids), counter_row_ids=_first(f, where, -signs, ids),
+            examples=tuple(_some(f, where, signs)), counter_examples=tuple(_some(f, where, -signs)),
+        )
         for f, where, signs in listed
     ]
     limits = [detection_limit(t, corpus.pairs) for t in table.tests.thresholds]
