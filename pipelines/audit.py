@@ -34,6 +34,7 @@ def audit_command(words: list[str]) -> int:
     given = parser.parse_args(words)
     from curation.audit import audit, refuses
     from curation.audit.baseline import compare, read_baseline
+    from curation.audit.gate import FailOn
     from curation.audit.reading import read_corpus
     from curation.audit.report import summary, write
 
@@ -47,7 +48,7 @@ def audit_command(words: list[str]) -> int:
         print(f"  left out  {count:,} rows: {reason}")
     print(f"wrote  {files[0]}")
     # What was known is accepted: with a baseline the verdict alone refuses only where that was asked for.
-    fail_on = given.fail_on or ("never" if compared else "block")
+    fail_on: FailOn = given.fail_on or ("never" if compared else "block")
     return 1 if refuses(done, fail_on) or (compared is not None and compared.worse) else 0
 
 

@@ -84,7 +84,7 @@ def length_chart(lengths: Sequence[Curve]) -> str:
             parts.append(line(x, 124 - 104 * low, x, 124 - 104 * high, "whisker"))
             points.append((x, 124 - 104 * c.longer_chosen))
     parts += [f'<path class="way" d="{_way(points)}"/>', _dots(points)] if points else []
-    parts.append(text(205, 241, "the longer answer has so many times the characters"))
+    parts.append(text(205, 241, "so many times as long as the shorter answer"))
     name = "Lengths: how often the longer answer is chosen, and number of pairs, by ratio of lengths"
     return figure("lengths", name, 372, 248, "".join(parts))
 

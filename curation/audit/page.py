@@ -60,7 +60,7 @@ TERMS = (
     ),
     ("probe", "Logistic models of the difference of both answers, judged on prompts they have not seen."),
 )
-REDACTED = "<p>Rows are not quoted and not named here (--redact). The findings themselves are texts of the data, and are shown.</p>"
+REDACTED = "<p>Rows are not quoted and not named here (--redact). The findings are texts of the data all the same.</p>"
 KEY = (("block", "block"), ("high", "high"), ("warn", "warn"), ("info", "info"), ("raw", "before, at equal length"))
 
 

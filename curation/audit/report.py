@@ -83,7 +83,7 @@ def summary(done: Audit, baseline: Comparison | None = None, most: int = 8) -> s
     lines += _findings(done.findings, most)
     lines += _block("probe", [f"{r.accuracy:6.1%} right {r.bits:+.3f} bits  {of_rung(r)}" for r in done.probe], most)
     lines += _block("residual", [meaning(done.residual)[1]], 1)
-    lines += _block("limits", [limits(done), missed(done)], 2)
+    lines += _block("limits", [limits(done)], 1)
     return "\n".join([*lines, *_block("not tested", done.not_tested, most)])
 
 

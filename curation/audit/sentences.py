@@ -14,7 +14,7 @@ Quoter = Callable[[str], str]
 HEADLINES = {
     "block": "do not train on these pairs as they are",
     "warn": "look at these pairs before you train on them",
-    "pass": "nothing found that should stop you from training on these pairs",
+    "pass": "no shortcut found that should stop you",
 }
 RUNGS = {
     "length": "length alone",
@@ -32,6 +32,7 @@ FAMILIES = {
     "trigger": "In prompts: what turns the preference round",
 }  # fmt: skip
 WEAK = 0.10  # bits: what the words of people's own preferences reach
+MANY = 20  # phenomena that must be taken away before what is left is called a fingerprint
 TEXTS, MEASURES = 6, 2  # features named on each side
 
 
@@ -136,6 +137,11 @@ def meaning(residual: Sequence[Residual]) -> tuple[str, str]:
         )
     if whole.bits < WEAK:
         return "weak", "Weak, and spread over many words: there is no single culprit to take out."
+    if last.bits >= whole.bits * 0.7 and last.removed < MANY:
+        return "faint", (
+            f"Flat: {percent(max(0.0, last.bits) / whole.bits, 0)} of it is left without all {last.removed} findings. The rest "
+            "is spread over words too faint to be findings of their own; edits will not reach them."
+        )
     if last.bits >= whole.bits * 0.7:
         return "flat", (
             f"Flat: {percent(max(0.0, last.bits) / whole.bits, 0)} of it is left without the {last.removed} strongest phenomena. "
