@@ -85,11 +85,12 @@ def _places(f: Finding, text: str) -> list[tuple[int, int]]:
     """Where the finding stands in a text, first place first; none where it cannot be pointed at."""
     if f.family == "whitespace":
         return _whitespace(f.feature, text)
-    text = text[-LONGEST:] if f.family == "closer" and len(text) > LONGEST else text[:LONGEST]
     if f.family == "together":
-        return sorted(place for word in f.members for place in _first(text, (word,), False))
+        return sorted(place for word in f.members for place in _first(text[:LONGEST], (word,), False))
     wanted = (f.feature, *f.members) if f.family in (*TEXT, "trigger") else LEXICONS.get(f.feature, ())
-    return _first(text, wanted, f.family == "closer")
+    skipped = max(0, len(text) - LONGEST) if f.family == "closer" else 0
+    found = _first(text[skipped : skipped + LONGEST], wanted, f.family == "closer")
+    return [(start + skipped, end + skipped) for start, end in found]
 
 
 def _first(text: str, wanted: Sequence[str], last: bool) -> list[tuple[int, int]]:
