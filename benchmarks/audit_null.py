@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
-
-from curation.audit import LEAST
 from curation.audit_features import Incidence, Texts, incidence, texts
 from curation.audit_findings import findings
 from curation.audit_statistics import ALPHA, test
+from scipy import stats
+
+from curation.audit import LEAST
 from curation.pair_source import read_pairs
 
 ROOT = Path(__file__).resolve().parents[1]

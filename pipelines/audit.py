@@ -12,7 +12,7 @@ from pipelines.config import OneLineParser
 
 
 def audit_command(words: list[str]) -> int:
-    """Parse and run one `thresher audit` line; exit code 1 where the gate says no."""
+    """Parse and run one `thresher audit` line; exit code 1 where the gate says no, or the set is worse than a baseline."""
     parser = OneLineParser(prog="thresher audit", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
         "pairs", metavar="PAIRS", help="a file, folder, glob, shard set or Hub id with chosen and rejected"
@@ -23,30 +23,36 @@ def audit_command(words: list[str]) -> int:
     parser.add_argument(
         "--fail-on",
         choices=("block", "high", "warn", "never"),
-        default="block",
-        help="exit with 1 from this severity on (default: block)",
+        help="exit with 1 from this severity on (default: block; never where there is a --baseline)",
+    )
+    parser.add_argument(
+        "--baseline", metavar="FILE", help="an earlier audit.json: exit with 1 where the set is worse than it was then"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
-    parser.add_argument("--redact", action="store_true", help="quote no rows on the page")
+    parser.add_argument(
+        "--redact", action="store_true", help="quote no rows in any file, and no ids that may hold text"
+    )
     add_model_flags(parser)
     given = parser.parse_args(words)
     check_model_flags(given)
     from curation.audit import audit, refuses
-    from curation.audit.reading import corpus_of
-    from curation.audit_features import texts
-    from curation.audit_report import summary, write
-    from curation.pair_source import read_pairs
+    from curation.audit.baseline import compare, read_baseline
+    from curation.audit.gate import FailOn
+    from curation.audit.reading import read_corpus
+    from curation.audit.report import summary, write
 
-    read = read_pairs(given.pairs, given.limit)
-    _refuse_nothing(given.pairs, read)
-    corpus = corpus_of(read.rows)
-    done = ask_scorer(given, corpus, audit(corpus, **from_models(given, corpus)))
-    files = write(done, texts(read.rows), Path(given.out), given.redact)
-    print(summary(done))
-    for reason, count in read.reasons().items():
+    earlier = read_baseline(given.baseline) if given.baseline else None  # a bad file is no reason to wait for the audit
+    read = read_corpus(given.pairs, given.limit)
+    done = ask_scorer(given, read.corpus, audit(read.corpus, **from_models(given, read.corpus)))
+    compared = compare(done, earlier) if earlier is not None else None
+    files = write(done, read.corpus, Path(given.out), given.redact, compared)
+    print(summary(done, compared))
+    for reason, count in read.reasons.items():
         print(f"  left out  {count:,} rows: {reason}")
     print(f"wrote  {files[0]}")
-    return 1 if refuses(done, given.fail_on) else 0
+    # What was known is accepted: with a baseline the verdict alone refuses only where that was asked for.
+    fail_on: FailOn = given.fail_on or ("never" if compared else "block")
+    return 1 if refuses(done, fail_on) or (compared is not None and compared.worse) else 0
 
 
 def _refuse_nothing(path: str, read: Outcome) -> None:
@@ -77,6 +83,7 @@ def repair_command(words: list[str]) -> int:
     from curation.audit_features import texts
     from curation.audit_repair import repair
     from curation.audit_report import summary, visible, write
+
     from curation.pair_source import read_pairs
 
     read = read_pairs(given.pairs)

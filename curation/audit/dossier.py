@@ -189,6 +189,7 @@ def named(listed: Sequence[Listed], corpus: Corpus) -> tuple[list[Finding], dict
         replace(
             f, row_ids=tuple(ids[p] for p in _some(f, where, signs)),
             counter_row_ids=tuple(ids[p] for p in _some(f, where, -signs)),
+            examples=tuple(_some(f, where, signs)), counter_examples=tuple(_some(f, where, -signs)),
         )
         for f, where, signs, _ in listed
     ]  # fmt: skip

@@ -4,8 +4,8 @@ Three effect sizes, since a preference loss sees a feature three ways: `pull` (b
 `log_odds` ln(b/c) how far it goes, `bits` how much of the label it explains.
 """
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -55,6 +55,13 @@ class Finding:
     heterogeneity: float | None = None  # I² over kinds of prompts
     verdict: str = "undecided"  # artifact, style, content, undecided
     evidence: tuple[Evidence, ...] = ()
+    examples: tuple[int, ...] = ()  # those rows by their number in the corpus; not in audit.json
+    counter_examples: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """An entry of audit.json."""
+        found = {k: v for k, v in asdict(self).items() if k not in ("examples", "counter_examples")}
+        return {**found, "evidence": [e._asdict() for e in self.evidence]}
 
 
 @dataclass(frozen=True)

@@ -1,200 +1,170 @@
-"""An audit as a page, as Markdown and as files. The page is one file without scripts or outside sources.
+"""An audit as files: audit.html, audit.json, audit.md, flagged.parquet; and what the terminal says."""
 
-Texts of the data are hostile: every character that could be markup is escaped, whatever cannot be seen is shown by name.
-"""
-
-import html
+import hashlib
 import json
-import unicodedata
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.audit import Audit
-from curation.audit_features import Texts
-from curation.audit_findings import Finding
+from curation.audit.baseline import Comparison
+from curation.audit.corpus import Corpus
+from curation.audit.findings import Finding
+from curation.audit.listing import SHOWN
+from curation.audit.page import page
+from curation.audit.sentences import (
+    HEADLINES,
+    compared,
+    counted,
+    learned,
+    limits,
+    meaning,
+    missed,
+    of_rung,
+    severities,
+    taught,
+)
+from curation.audit.visible import cell, plain, quoted, visible
+from curation.audit.whole import Audit
 from curation.errors import one_line
 
-SHOWN = 60  # findings on the page; audit.json has all
-WHY = 8  # reasons shown unfolded
-EXAMPLES = 3
-CONTEXT = 60  # bytes of text before and after a highlighted span
-NAMES = {"\n": "⏎", "\r": "␍", "\t": "⇥", " ": "␠"}
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:64rem;margin:auto;padding:1rem;color:#1b1f24;background:#fff}
-h1 span{padding:.1em .5em;border-radius:.3em;color:#fff}
-.pass{background:#1a7f37}.warn{background:#b06a00}.block,.high{background:#b3261e}
-.info{background:#57606a}td span{padding:0 .4em;border-radius:.3em;color:#fff;font-size:.85em}
-table{border-collapse:collapse;width:100%;display:block;overflow-x:auto}
-td,th{padding:.3em .6em;text-align:left;border-bottom:1px solid #d0d7de}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code,mark{font-family:ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
-mark{background:#ffd33d}.bar{height:1.1em;background:#0969da;min-width:1px}svg{max-width:100%;height:auto}details{margin:.4em 0}
-.muted{color:#57606a}@media print{details{display:block}body{max-width:none}}
-"""
+__all__ = ["markdown", "summary", "visible", "write"]
+
+PLAIN_ID = re.compile(r"[0-9a-f-]{1,64}|sha256:[0-9a-f]+")  # hashes, UUIDs, numbers: no text of a row
+MOST = 20  # reasons and changes in Markdown
 
 
-def write(done: Audit, given: Texts, out: Path, redact: bool = False) -> list[Path]:
-    """audit.json, audit.md, audit.html and flagged.parquet in `out`. With `redact` no text of the rows is quoted."""
+def write(
+    done: Audit, corpus: Corpus, out: Path, redact: bool = False, baseline: Comparison | None = None
+) -> list[Path]:  # fmt: skip
+    """audit.html, audit.json, audit.md and flagged.parquet in `out`. With `redact` no text of the rows is in any of them
+    but the findings, and ids that could hold text are hashes."""
+    done = redacted(done) if redact else done
     out.mkdir(parents=True, exist_ok=True)
-    (out / "audit.json").write_text(json.dumps(done.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n")
-    (out / "audit.md").write_text(markdown(done))
-    (out / "audit.html").write_text(page(done, given, redact))
+    made = json.dumps(done.as_dict(), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    (out / "audit.json").write_text(made, encoding="utf-8")
+    (out / "audit.md").write_text(markdown(done, baseline), encoding="utf-8")
+    (out / "audit.html").write_text(page(done, corpus, redact, baseline), encoding="utf-8")
     pq.write_table(done.rows, out / "flagged.parquet")
     return [out / name for name in ("audit.html", "audit.json", "audit.md", "flagged.parquet")]
 
 
-def visible(text: str) -> str:
-    """The text with everything that cannot be seen, or that would move the cursor, shown: ⏎ for a line break."""
-    if not text.strip(" "):
-        return "".join(NAMES.get(c, c) for c in text)
-    named = (NAMES.get(c, c) if c != " " else c for c in text)
-    return "".join(c if c.isprintable() else f"[{unicodedata.name(c, f'U+{ord(c):04X}')}]" for c in named)
+def redacted(done: Audit) -> Audit:
+    """The same with ids hashed where they could hold text."""
+    findings = tuple(
+        replace(f, row_ids=tuple(map(_hashed, f.row_ids)), counter_row_ids=tuple(map(_hashed, f.counter_row_ids)))
+        for f in done.findings
+    )
+    ids = pa.array([_hashed(i) for i in done.rows["pair_id"].to_pylist()], pa.string())
+    return replace(done, findings=findings, rows=done.rows.set_column(0, "pair_id", ids))
 
 
-def limits(done: Audit) -> str:
-    """The detection limit in words."""
-    parts = [
-        f"{float(purity):.0%} one-sided from {least:.2%} of pairs on"
-        if least is not None
-        else f"{float(purity):.0%} one-sided never"
-        for purity, least in done.detection_limit.items()
-    ]
-    return f"{done.pairs:,} pairs could have shown: " + "; ".join(parts) + "."
+def _hashed(name: str) -> str:
+    if PLAIN_ID.fullmatch(name):
+        return name
+    return "sha256:" + hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def summary(done: Audit, most: int = 12) -> str:
+def summary(done: Audit, baseline: Comparison | None = None, most: int = 8) -> str:
     """What the terminal says."""
     lines = [
-        f"{done.verdict.upper()}  {done.pairs:,} pairs of {done.prompts:,} prompts, "
-        f"{done.tried:,} features could have been findings"
+        f"{done.verdict.upper()}  {HEADLINES[done.verdict]}",
+        f"  {_size(done)}",
     ]
-    lines += [f"  {one_line(reason, 160)}" for reason in done.reasons[:most]]
-    lines += [f"  … and {len(done.reasons) - most} more"] if len(done.reasons) > most else []
-    lines.append("  probe  " + "  ".join(f"{r.name} {r.accuracy:.3f} ({r.bits:+.2f} bits)" for r in done.probe))
-    return "\n".join([*lines, "  " + limits(done)])
+    if baseline:
+        lines += _block(
+            "worse than before" if baseline.worse else "no worse than before", compared(baseline, quoted), most
+        )
+    lines += _block("learned", [*learned(done, quoted), *_taught(done)], most)
+    lines += _block("why", [r for r in done.reasons if not r.startswith(("block: ", "high: "))], most)
+    lines += _findings(done.findings, most)
+    lines += _block("probe", [f"{r.accuracy:6.1%} right {r.bits:+.3f} bits  {of_rung(r)}" for r in done.probe], most)
+    lines += _block("residual", [meaning(done.residual)[1]], 1)
+    lines += _block("limits", [limits(done)], 1)
+    return "\n".join([*lines, *_block("not tested", done.not_tested, most)])
 
 
-def markdown(done: Audit) -> str:
-    """The audit as Markdown, for a pull request or a data card."""
-    rows = [
-        f"| {f.severity} | {_cell(f.feature)} | {f.family} | {f.coverage:.1%} | {f.purity:.1%} | {f.pull:+.3f} | "
-        f"{f.z_length_adjusted:.1f} | {f.p_adjusted:.1e} |"
-        for f in done.findings[:SHOWN]
-    ]
-    return "\n".join([
-        f"# Shortcut audit: {done.verdict}", "", limits(done), "", *(f"- {_cell(r)}" for r in done.reasons), "",
-        "| probe | accuracy | bits per pair |", "|---|---|---|",
-        *(f"| {r.name} | {r.accuracy:.3f} | {r.bits:.3f} |" for r in done.probe), "",
-        "| severity | feature | family | coverage | chosen | pull | z, length-adjusted | p |",
-        "|---|---|---|---|---|---|---|---|",
-        *rows, "",
-    ])  # fmt: skip
-
-
-def _cell(text: str) -> str:
-    return html.escape(one_line(visible(text), 160)).replace("|", "&#124;").replace("`", "&#96;")
-
-
-def page(done: Audit, given: Texts, redact: bool = False) -> str:
-    """The self-contained page."""
-    at = {i: n for n, i in enumerate(given.ids)}
-    parts = [
-        f'<h1>Shortcut audit <span class="{done.verdict}">{done.verdict}</span></h1><p>{_e(limits(done))}</p>',
-        f"<p>{done.pairs:,} pairs of {done.prompts:,} prompts. A finding says that a feature predicts which side was chosen, "
-        "not that it is wrong; silence says nothing of what no word shows.</p>",
-        _why(done.reasons),
-        "<h2>What answers alone give away</h2>", _ladder(done), "<h2>Findings</h2>", _volcano(done.findings),
-        _rules(done), _table(done.findings[:SHOWN]),
-        "<h2>Rows</h2>" if done.findings and not redact else "",
-        *([] if redact else [_examples(f, given, at) for f in done.findings[:SHOWN]]),
-    ]  # fmt: skip
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
+def _size(done: Audit) -> str:
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width"><title>Shortcut audit</title>'
-        f"<style>{STYLE}</style>{''.join(parts)}</html>\n"
+        f"{counted(done.pairs, 'pair')} of {counted(done.prompts, 'prompt')}; {counted(done.tried, 'feature')} could have "
+        f"been findings, {counted(len(done.findings), 'is', 'are')}: {severities(done.findings)}"
     )
 
 
-_e: Callable[[str], str] = html.escape
+def _taught(done: Audit) -> list[str]:
+    return [
+        f"It learns to {what} {', '.join(quoted(f, 30) for f in side)}."
+        for what, side in zip(("write", "avoid"), taught(done.findings), strict=True)
+        if side
+    ]
 
 
-def _why(reasons: Sequence[str]) -> str:
-    """The gravest reasons; the rest folded away."""
-    items = [f"<li>{_e(visible(r))}</li>" for r in reasons[:SHOWN]]
-    more = f"<details><summary>{len(reasons) - WHY} more</summary><ul>{''.join(items[WHY:])}</ul></details>"
-    return f"<h2>Why</h2><ul>{''.join(items[:WHY])}</ul>{more if len(reasons) > WHY else ''}" if reasons else ""
+def _block(title: str, items: Sequence[str], most: int) -> list[str]:
+    """Lines under a title, no more than `most`."""
+    if not items:
+        return []
+    more = [f"    … and {len(items) - most:,} more"] if len(items) > most else []
+    return [f"  {title}", *(f"    {one_line(i, 240)}" for i in items[:most]), *more]
 
 
-def _ladder(done: Audit) -> str:
-    rows = "".join(
-        f'<tr><td>{r.name}<td class="n">{r.accuracy:.3f}<td class="n">{r.bits:+.3f}'
-        f'<td style="width:50%"><div class="bar" style="width:{max(0.0, min(1.0, r.bits)):.1%}"></div>'
-        for r in done.probe
-    )
-    return f"<table><tr><th>features<th>accuracy<th>bits per pair<th>of 1 bit{rows}</table>"
+def _findings(findings: Sequence[Finding], most: int) -> list[str]:
+    """The gravest, in columns; the text comes last, so that no wide letter moves a column."""
+    if not findings:
+        return []
+    rows = [
+        f"    {f.severity:<9}{f.coverage:>7.1%}{f.purity:>9.1%}{f.pull:>+9.3f}{f.z:>8.1f}{f.z_length_adjusted:>13.1f}  "
+        f"{f.verdict:<10}{f.family:<11}{quoted(f.feature, 40)}"
+        for f in findings[:most]
+    ]
+    head = f"    {'':<9}{'pairs':>7}{'chosen':>9}{'pull':>9}{'z':>8}{'equal length':>13}  {'class':<10}{'family':<11}"
+    more = [f"    … and {len(findings) - most:,} more in audit.json"] if len(findings) > most else []
+    return ["  findings", head.rstrip(), *rows, *more]
 
 
-def _rules(done: Audit) -> str:
-    if not done.rules:
-        return ""
-    items = "".join(
-        f"<li><code>{_e(visible(f))}</code> on one side: it is the {side} one. Decides {n:,} pairs, {right / n:.1%} rightly."
-        for f, side, n, right in done.rules
-    )
-    return f"<h3>If you had to guess</h3><ol>{items}</ol>"
+def markdown(done: Audit, baseline: Comparison | None = None) -> str:
+    """The audit as Markdown, for a pull request or a data card."""
+    lines = [f"# Shortcut audit: {done.verdict}", "", f"**{HEADLINES[done.verdict].capitalize()}.** {_size(done)}.", ""]
+    if baseline:
+        title = "Worse than the earlier audit" if baseline.worse else "No worse than the earlier audit"
+        lines += [f"## {title}", "", *_items(compared(baseline, cell)), ""]
+    lines += ["## What a model would learn", "", *_items([*learned(done, cell), *_taught_cells(done)]), ""]
+    lines += ["## What could have been missed", "", missed(done), "", plain(limits(done)), ""]
+    lines += ["## Why", "", *_items([plain(r) for r in done.reasons]), ""] if done.reasons else []
+    lines += [
+        "## What answers alone give away", "", "| the probe knows | right | bits per pair |", "|---|---:|---:|",
+        *(f"| {of_rung(r)} | {r.accuracy:.1%} | {r.bits:+.3f} |" for r in done.probe), "", meaning(done.residual)[1], "",
+    ]  # fmt: skip
+    if done.rules:
+        lines += ["## If you had to guess", "", "| the answer with | is the | pairs | right |", "|---|---|---:|---:|"]
+        lines += [f"| {cell(f, 60)} | {side} | {n:,} | {right / n:.1%} |" for f, side, n, right in done.rules] + [""]
+    lines += ["## Findings", "", *_table(done.findings), ""]
+    lines += ["## What could not be tested", "", *_items([plain(t) for t in done.not_tested])]
+    return "\n".join([*lines, "", "What each number means: docs/audit.md.", ""])
 
 
-def _table(found: Sequence[Finding]) -> str:
-    rows = "".join(
-        f'<tr><td><span class="{f.severity}">{f.severity}</span><td><code>{_e(visible(f.feature))}</code>'
-        f'<td>{f.family}<td class="n">{f.chosen:,}<td class="n">{f.rejected:,}'
-        f'<td class="n">{f.coverage:.2%}<td class="n">{f.purity:.1%}'
-        f'<td class="n">{f.pull:+.3f}<td class="n">{f.z:.1f}<td class="n">{f.z_length_adjusted:.1f}'
-        f"<td>{'length explains it' if f.explained_by_length else ''}"
-        for f in found
-    )
-    head = "<th>severity<th>feature<th>family<th>chosen alone<th>rejected alone"
-    head += "<th>coverage<th>chosen<th>pull<th>z<th>z, length-adjusted<th>"
-    return f"<table><tr>{head}{rows}</table>" if found else "<p>None.</p>"
+def _taught_cells(done: Audit) -> list[str]:
+    sides = zip(("write", "avoid"), taught(done.findings), strict=True)
+    return [f"It learns to {what} {' '.join(cell(f, 60) for f in side)}" for what, side in sides if side]
 
 
-def _volcano(found: Sequence[Finding]) -> str:
-    """Pull against length-adjusted z, one dot a finding."""
-    if not found:
-        return ""
-    wide = max(0.02, *(abs(f.pull) for f in found))
-    high = max(5.0, *(abs(f.z_length_adjusted) for f in found))
-    colours = {"info": "#57606a", "warn": "#b06a00", "high": "#b3261e", "block": "#b3261e"}
-    dots = "".join(
-        f'<circle cx="{320 + 290 * f.pull / wide:.1f}" cy="{280 - 250 * abs(f.z_length_adjusted) / high:.1f}" r="5" '
-        f'fill="{colours[f.severity]}" fill-opacity=".6"><title>{_e(visible(f.feature))}</title></circle>'
-        for f in found
-    )
-    axes = '<path d="M20 280H620M320 20V280" stroke="#8c959f" fill="none"/><text x="20" y="298">rejected side</text>'
-    axes += '<text x="620" y="298" text-anchor="end">chosen side</text><text x="326" y="30">|z|, length-adjusted</text>'
-    return f'<svg viewBox="0 0 640 305" role="img" aria-label="pull against z" font-size="12">{axes}{dots}</svg>'
+def _items(items: Sequence[str]) -> list[str]:
+    more = [f"- … and {len(items) - MOST:,} more"] if len(items) > MOST else []
+    return [*(f"- {i}" for i in items[:MOST]), *more]
 
 
-def _examples(f: Finding, given: Texts, at: dict[str, int]) -> str:
-    quoted = "".join(_quote(f, given, at[i]) for i in f.row_ids[:EXAMPLES])
-    return f"<details><summary><code>{_e(visible(f.feature))}</code></summary>{quoted}</details>"
-
-
-def _quote(f: Finding, given: Texts, pair: int) -> str:
-    """The place in the side that has the feature, a few words around it."""
-    needle = f.feature.encode()
-    for side, name in ((0, "chosen"), (1, "rejected")):
-        text = given.text(pair, side)
-        folded, wanted = (text, needle) if needle in text else (text.lower(), needle.lower())
-        found = folded.rfind(wanted) if f.family in ("closer", "whitespace") else folded.find(wanted)
-        if found >= 0 and wanted not in given.text(pair, 1 - side):
-            end = found + len(needle)
-            before, inside, after = (
-                part.decode("utf-8", "replace")
-                for part in (text[max(0, found - CONTEXT) : found], text[found:end], text[end : end + CONTEXT])
-            )
-            shown = f"{_e(visible(before))}<mark>{_e(visible(inside))}</mark>{_e(visible(after))}"
-            return f'<p><span class="muted">{name}, {_e(given.ids[pair][:12])}</span><br><code>{shown}</code></p>'
-    return ""
+def _table(findings: Sequence[Finding]) -> list[str]:
+    if not findings:
+        return ["None."]
+    rows = [
+        f"| {f.severity} | {cell(f.feature)} | {f.family} | {f.coverage:.1%} | {f.purity:.1%} | {f.pull:+.3f} | {f.z:.1f} | "
+        f"{f.z_length_adjusted:.1f} | {f.p_adjusted:.1e} | {f.verdict} |"
+        for f in findings[:SHOWN]
+    ]
+    left = [] if len(findings) <= SHOWN else ["", f"The {SHOWN} gravest of {len(findings):,}; all are in audit.json."]
+    return [
+        "| severity | feature | family | of pairs | chosen | pull | z | z at equal length | p | class |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|", *rows, *left,
+    ]  # fmt: skip

@@ -60,7 +60,7 @@ class Audit:
             "residual": [dataclasses.asdict(r) for r in self.residual], "numbers": self.numbers,
             "lengths": [c._asdict() for c in self.lengths], "models": [m._asdict() for m in self.models],
             "strata": self.strata, "not_tested": list(self.not_tested),
-            "findings": [{**dataclasses.asdict(f), "evidence": [e._asdict() for e in f.evidence]} for f in self.findings],
+            "findings": [f.as_dict() for f in self.findings],
         }  # fmt: skip
 
 
