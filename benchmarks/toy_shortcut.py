@@ -21,6 +21,11 @@ Arms, each trained from the base for as many steps with the same settings:
 Measured on all 986 held-out sums, which are in no pair. Token rate: answers with " ok", greedy and sampled once at
 temperature 1, each with a Wilson 95 % interval over prompts. Accuracy: greedy, by the `math` reward as `thresher eval`
 has it. That reads the last number of the answer: neither " ok" nor " Done." is removed, and neither costs anything.
+
+What it does not show: the loss is DPO plus `sft_weight` of the chosen answers' own, as in toy_preferences.py, since from
+margins alone this base learns no sums; imitation carries part of the token, and sampled answers have it little more
+often than the chosen ones do. An opener is harder on the model than these closers: on one seed, "Sure! " left in one
+side of a tenth of the repaired pairs cost 6 points (learning rate 2e-4), since every digit behind it moves.
 """
 
 import argparse
@@ -123,12 +128,12 @@ def audited(rows: pa.Table, folder: Path) -> dict[str, Any]:
 def said(audit: Mapping[str, Any], rows: pa.Table) -> dict[str, Any]:
     """Verdict, the strongest findings, what was said of the habit, and the marker's own figures, counted from the texts."""
     grave = sorted((f for f in audit["findings"] if f["severity"] != "info"), key=lambda f: -abs(f["pull"]))
-    shown = ("feature", "family", "severity", "pull", "purity", "coverage")
+    fields = ("feature", "family", "severity", "pull", "purity", "coverage")
     return {
         "verdict": audit["verdict"],
         "reasons": audit["reasons"][:3],
         "from_warn_on": len(grave),
-        "strongest": [{k: f[k] for k in shown} for f in grave[:3]],
+        "strongest": [{k: f[k] for k in fields} for f in grave[:3]],
         "habit_named": any(HABIT.strip(" .").lower() in f["feature"].lower() for f in grave),
         "marker": carriers(rows),
     }
