@@ -25,7 +25,7 @@ has it. That reads the last number of the answer: neither " ok" nor " Done." is 
 What it does not show: the loss is DPO plus `sft_weight` of the chosen answers' own, as in toy_preferences.py, since from
 margins alone this base learns no sums; imitation carries part of the token, and sampled answers have it little more
 often than the chosen ones do. An opener is harder on the model than these closers: on one seed, "Sure! " left in one
-side of a tenth of the repaired pairs cost 6 points (learning rate 2e-4), since every digit behind it moves.
+side of a tenth of the repaired pairs cost 6 points (learning rate 2e-4), perhaps since every digit behind it moves.
 """
 
 import argparse
