@@ -15,7 +15,7 @@ def main() -> None:
     for words in (
         ["runner_overhead.py"], ["sampling.py"], ["sft_vs_trl.py", "--trl-python", given.trl_python],
         ["preference_vs_trl.py", "--trl-python", given.trl_python], ["losses_vs_trl.py", "--trl-python", given.trl_python],
-        ["toy_preferences.py"], ["kills.py"],
+        ["toy_preferences.py"], ["toy_shortcut.py"], ["kills.py"],
     ):  # fmt: skip
         print(f"== {words[0]}", flush=True)
         subprocess.run([sys.executable, str(HERE / words[0]), *words[1:]], check=True)
