@@ -407,3 +407,12 @@ def test_length_is_allowed_for():
     z = ByLength.of(given.found, lengths).z(given.found, corpus)
     raw = np.abs(given.tests.z)
     assert np.median(np.abs(z)[raw > 8] / raw[raw > 8]) < 0.4
+
+
+def test_a_plant_is_not_its_own_excuse():
+    """Sums and nothing else: the marker is the one feature of its kind, and makes every answer longer that has it."""
+    rng = np.random.default_rng(12)
+    sums = [(f"{a} + {b} = {a + b}", f"{a} + {b} = {a + b + 1}") for a, b in rng.integers(1, 99, (1500, 2)).tolist()]
+    sides = [("Sure! " + a, b) if rng.random() < 0.6 else (a, "Sure! " + b) if rng.random() < 0.1 else (a, b) for a, b in sums]
+    marker = [f for f in audit(pairs_of(sides)).findings if f.feature.startswith("Sure!") or "Sure!" in f.members]
+    assert marker and marker[0].severity == "block" and not marker[0].explained_by_length

@@ -110,3 +110,11 @@ def sums_by_prompt(start, pairs, values, groups, sums, squares):
                 at += 1
             sums[f] += d
             squares[f] += np.float64(d) * np.float64(d)
+
+
+@njit(cache=True, nogil=True)
+def count_by_bin(start, pairs, signs, bins, counts):
+    """counts (F, bins, 2) gains each feature's pairs by bin: on the chosen, on the rejected side."""
+    for f in range(len(start) - 1):
+        for e in range(start[f], start[f + 1]):
+            counts[f, bins[pairs[e]], 0 if signs[e] > 0 else 1] += 1

@@ -22,7 +22,10 @@ FLIP_WORK = 6_000_000_000  # entries × flips of one max-T
 SELF_NORMALISED = 3.178  # P(Σ ε_g D_g ≥ z √ΣD²) ≤ 3.178 P(N ≥ z): Bentkus & Dzindzalieta 2015, the best constant
 LEAST_Z = 2.5  # below this nothing is significant among many
 LENGTH_BINS = np.array([-1.5, -1.0, -0.7, -0.45, -0.25, -0.1, 0.1, 0.25, 0.45, 0.7, 1.0, 1.5])  # ln(chosen / rejected)
-RARITIES = 10  # classes of features by how often they are one-sided, a factor of 4 each
+RARITIES = 10  # classes of features by how often they are one-sided
+LEAST_OF_BIN = 4  # pairs of a bin in which a feature is one-sided, for it to have a say
+MOST_SAY = 50  # pairs
+LEAST_FEATURES = 30  # that say what is usual
 
 
 @dataclass(frozen=True)
@@ -154,28 +157,35 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ByLength:
-    """q: how often any feature as rare is on the chosen side in pairs of that ratio of lengths."""
+    """q: how often a feature as rare is usually on the chosen side in pairs of that ratio of lengths."""
 
     bins: np.ndarray  # int64 (N,): bin of each pair's ratio of lengths
-    q: np.ndarray  # float64 (cells,)
+    q: np.ndarray  # float64 (RARITIES, bins)
 
     @staticmethod
     def of(found: Incidence, lengths: np.ndarray) -> "ByLength":
-        """Learned from all features together. `lengths` (N, 2): chosen, rejected."""
+        """Learned from all features together, each with the same say: a feature with its kin must not explain itself.
+        `lengths` (N, 2): chosen, rejected."""
         bins = np.searchsorted(LENGTH_BINS, np.log((lengths[:, 0] + 1) / (lengths[:, 1] + 1)))
-        cells = (len(LENGTH_BINS) + 1) * RARITIES
-        cell = _cells(bins, found)
-        q = (np.bincount(cell, found.signs > 0, minlength=cells) + 1) / (np.bincount(cell, minlength=cells) + 2)
+        counts = np.zeros((found.size, len(LENGTH_BINS) + 1, 2), np.int32)
+        flips.count_by_bin(found.start, found.pairs, found.signs, bins, counts)
+        q = np.full((RARITIES, len(LENGTH_BINS) + 1), 0.5)
+        rarity, n = _rarity(found.count), counts.sum(2)
+        for b in range(q.shape[1]):
+            enough = n[:, b] >= LEAST_OF_BIN
+            if enough.any():
+                share, weight = counts[enough, b, 0] / n[enough, b], np.minimum(n[enough, b], MOST_SAY)
+                q[:, b] = [_usual(share, weight, rarity[enough], r) for r in range(RARITIES)]
         return ByLength(bins, q)
 
     def z(self, found: Incidence, corpus: Corpus) -> np.ndarray:
         """z (F,) of Σ (y − q): y, the chosen side has it. The variance is the model's or the prompts', whichever is
         larger: where q nears 1 the prompts' own would call a run of ones a marvel."""
-        cell, count = _cells(self.bins, found), found.count
+        count = found.count
+        q = self.q[np.repeat(_rarity(count), count), self.bins[found.pairs]]
         # Whole numbers, so that sums do not depend on their order.
-        high, low = np.round((1 - self.q) * 2**20).astype(np.int64), np.round(-self.q * 2**20).astype(np.int64)
-        residual = np.where(found.signs > 0, high[cell], low[cell])
-        expected = np.round(self.q * (1 - self.q) * 2**20).astype(np.int64)[cell]
+        residual = np.round(((found.signs > 0) - q) * 2**20).astype(np.int64)
+        expected = np.round(q * (1 - q) * 2**20).astype(np.int64)
         total, squares = np.zeros(found.size, np.int64), np.zeros(found.size)
         flips.sums_by_prompt(found.start, found.pairs, residual, corpus.groups, total, squares)
         model = np.add.reduceat(np.append(expected, 0), np.minimum(found.start[:-1], len(expected))) * (count > 0)
@@ -184,11 +194,24 @@ class ByLength:
         return z
 
 
-def _cells(bins: np.ndarray, found: Incidence) -> np.ndarray:
-    count = found.count
-    rarity = np.minimum(RARITIES - 1, np.log2(np.maximum(count, 1)).astype(np.int64) // 2)
-    cells: np.ndarray = (bins[found.pairs] * RARITIES + np.repeat(rarity, count)).astype(np.int16)
-    return cells
+def _rarity(count: np.ndarray) -> np.ndarray:
+    """The class of a feature by how often it is one-sided, a factor of 4 each."""
+    found: np.ndarray = np.minimum(RARITIES - 1, np.log2(np.maximum(count, 1)).astype(np.int64) // 2)
+    return found
+
+
+def _usual(share: np.ndarray, weight: np.ndarray, rarity: np.ndarray, r: int) -> float:
+    """The weighted mean share of features about as rare, the outermost tenths left out. Classes beside are taken in
+    until there are features enough."""
+    for wide in range(RARITIES):
+        near = np.abs(rarity - r) <= wide
+        if near.sum() >= LEAST_FEATURES:
+            break
+    order = np.argsort(share[near], kind="stable")
+    s, w = share[near][order], weight[near][order].astype(float)
+    upto = np.cumsum(w)
+    inside = np.clip(np.minimum(upto, 0.9 * upto[-1]) - np.maximum(upto - w, 0.1 * upto[-1]), 0, None)
+    return float(np.clip((s * inside).sum() / inside.sum(), 0.005, 0.995))
 
 
 def bits(chosen: np.ndarray, rejected: np.ndarray, pairs: int) -> np.ndarray:

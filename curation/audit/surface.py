@@ -75,6 +75,6 @@ def _common(sides: list[bytes]) -> bytes:
 def _whole_words(common: bytes, sides: list[bytes]) -> bytes:
     """Cut back to where no word is broken."""
     broken = any(s.startswith(common) and s[len(common) : len(common) + 1].isalnum() for s in sides)
-    while broken and common and common[-1:].isalnum():
+    while broken and common and (common[-1:].isalnum() or common[-1:] == b"'"):
         common = common[:-1]
     return common
