@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from curation.audit.eights import load, store
 from curation.audit.kernel import PRIME, SEED, mix
 
 
@@ -14,10 +15,7 @@ def hash_texts(text, bounds):
         at, end = bounds[row], bounds[row + 1]
         value = SEED + np.uint64(end - at)
         while at + 8 <= end:
-            word = np.uint64(0)
-            for k in range(8):
-                word = (word << np.uint64(8)) | np.uint64(text[at + k])
-            value = mix((value ^ word) * PRIME)
+            value = mix((value ^ load(text, at)) * PRIME)
             at += 8
         while at < end:
             value = (value ^ np.uint64(text[at])) * PRIME
@@ -31,6 +29,24 @@ def gather(text, bounds, rows, out):
     """The texts of `rows`, one after the other, into `out`."""
     n = 0
     for row in rows:
-        size = bounds[row + 1] - bounds[row]
-        out[n : n + size] = text[bounds[row] : bounds[row + 1]]
-        n += size
+        at, end = bounds[row], bounds[row + 1]
+        while at + 8 <= end:
+            store(out, n, load(text, at))
+            at += 8
+            n += 8
+        while at < end:
+            out[n] = text[at]
+            at += 1
+            n += 1
+
+
+@njit(cache=True, nogil=True)
+def blank(text, bounds):
+    """bool (texts,): those of nothing but ASCII white space."""
+    found = np.ones(len(bounds) - 1, np.bool_)
+    for row in range(len(bounds) - 1):
+        for i in range(bounds[row], bounds[row + 1]):
+            if text[i] > 32:
+                found[row] = False
+                break
+    return found

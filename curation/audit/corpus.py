@@ -154,12 +154,12 @@ class Builder:
 
     def add(self, batch: Batch) -> None:
         a, b, c = batch.texts
-        texts, bounds = (_bytes(a), _bytes(b), _bytes(c)), (_offsets(a), _offsets(b), _offsets(c))
+        texts, bounds = (bytes_of(a), bytes_of(b), bytes_of(c)), (offsets_of(a), offsets_of(b), offsets_of(c))
         prompt, chosen, rejected = (blobs.hash_texts(t, b) for t, b in zip(texts, bounds, strict=True))
         given = np.asarray(batch.prompt_ids.is_valid())
         if given.any():
             ids = batch.prompt_ids.fill_null("").cast(pa.large_string())
-            prompt = np.where(given, blobs.hash_texts(_bytes(ids), _offsets(ids)), prompt)
+            prompt = np.where(given, blobs.hash_texts(bytes_of(ids), offsets_of(ids)), prompt)
         self._hashes.append((prompt, _mixed(prompt, chosen, rejected)))
         self._sizes.append(np.sum([np.diff(b) for b in bounds], axis=0))
         self._longest = max(self._longest, *(int(np.diff(b).max(initial=0)) for b in bounds))
@@ -221,12 +221,12 @@ def _taken(parts: list[pa.Array], order: np.ndarray) -> pa.Array:
     return pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], pa.string())
 
 
-def _bytes(texts: pa.Array) -> np.ndarray:
+def bytes_of(texts: pa.Array) -> np.ndarray:
     data = texts.buffers()[2]
     return np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"\0", np.uint8)
 
 
-def _offsets(texts: pa.Array) -> np.ndarray:
+def offsets_of(texts: pa.Array) -> np.ndarray:
     if not len(texts):
         return np.zeros(1, np.int64)
     return np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]

@@ -27,6 +27,7 @@ from curation.audit.statistics import ByLength
 from curation.audit.strata import Strata, heterogeneity
 from curation.audit.surface import WITNESSES, Surfaces, grown
 from curation.audit.table import Table
+from curation.audit.together import PAIRS as TOGETHER_PAIRS
 from curation.audit.together import WORDS as TOGETHER
 from curation.audit.together import together
 from curation.audit.triggers import prompt_features, triggers
@@ -51,8 +52,10 @@ def listed_findings(
 ) -> list[Listed]:  # fmt: skip
     """Findings, gravest first, with their evidence and pairs. `lengths` (N, 2): characters of both sides."""
     by_length = ByLength.of(table.found, lengths)
-    z_length = by_length.z(table.found, corpus)
-    surfaces.read(np.flatnonzero(table.tests.significant).tolist())
+    strong = np.flatnonzero(table.tests.significant)
+    z_length = np.zeros(table.found.size)
+    z_length[strong] = by_length.z(table.found.part(strong), corpus)
+    surfaces.read(strong.tolist())
     merged = groups(table.found, table.tests, table.family, surfaces)
     made = [(finding(g, table.tests, table.family, z_length, surfaces, corpus.pairs), g) for g in merged]
     made.sort(key=lambda m: gravest_first(m[0]))
@@ -141,7 +144,7 @@ def _combinations(table: Table, corpus: Corpus, by_length: ByLength, surfaces: S
     words = np.sort(words[np.argsort(-table.tests.count[words], kind="stable")[:TOGETHER]])
     if len(words) < 2:
         return []
-    read = corpus.whole_prompts(20_000)
+    read = corpus.whole_prompts(TOGETHER_PAIRS)
     listed: list[Listed] = []
     for t in together(corpus, table.keys[words], table.tests.z[words], workers):
         if any(len(np.intersect1d(t.pairs, x.pairs)) > 0.5 * len(t.pairs) for x in listed):

@@ -37,6 +37,19 @@ def load(typing_context: Any, text: Any, at: Any) -> Any:
 
 
 @intrinsic
+def store(typing_context: Any, text: Any, at: Any, word: Any) -> Any:
+    """Eight bytes to `at`. No bounds are checked."""
+
+    def make(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = builder.gep(array.data, [arguments[1]])
+        builder.store(arguments[2], builder.bitcast(place, ir.IntType(64).as_pointer())).align = 1
+        return context.get_dummy_value()
+
+    return types.none(text, types.int64, types.uint64), make
+
+
+@intrinsic
 def zeros_below(typing_context: Any, word: Any) -> Any:
     """How many zero bits stand below the lowest one; 64 where there is none."""
 

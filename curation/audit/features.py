@@ -90,6 +90,13 @@ class Incidence:
             start, pairs.astype(np.int32), signs.astype(np.int8), pairs_read, np.full((1, 4), -1, np.int64)
         )
 
+    def part(self, features: np.ndarray) -> "Incidence":
+        """Some of the features, in that order."""
+        size = self.count[features]
+        start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
+        at = np.repeat(self.start[features] - start[:-1], size) + np.arange(start[-1])
+        return Incidence(start, self.pairs[at], self.signs[at], self.pairs_read, self.example[features])
+
     def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs and signs of one feature."""
         at = slice(self.start[feature], self.start[feature + 1])

@@ -17,6 +17,7 @@ from curation.audit.surface import Surfaces
 
 SEVERITIES = ("info", "warn", "high", "block")
 ONE_PHENOMENON = 0.7  # signed Jaccard overlap of two features' pairs
+NESTED = 0.9  # of a feature's pairs, with the same sign, that a leader has
 MOST = 3000  # features looked at, strongest first
 ROWS = 20  # ids listed with a finding
 TOKENS_OF_TEXT = ("first token ", "last token ", "tokens that are parts of a character")
@@ -80,7 +81,8 @@ def groups(found: Incidence, tests: Tests, family: np.ndarray, surfaces: Surface
     strong = np.flatnonzero(tests.significant)
     order = strong[np.lexsort((strong, tests.p_adjusted[strong], -np.abs(tests.z[strong])))][:MOST]
     kinds = np.array([_kind(FAMILIES[family[f]], surfaces.of(f)) for f in order.tolist()], np.int64)
-    merged = [g for kind in range(2) for g in _merge(found, order[kinds == kind])]
+    texts = np.array([FAMILIES[family[f]] in TEXT for f in order.tolist()], bool)
+    merged = [g for kind in range(2) for g in _merge(found, order[kinds == kind], texts[kinds == kind])]
     return [Group(tuple(_most_exact_first(g, found, family, surfaces))) for g in merged]
 
 
@@ -90,20 +92,23 @@ def _kind(family: str, name: str) -> int:
     return 1 if family in ("column", "trigger") or (family == "token" and not name.startswith(TOKENS_OF_TEXT)) else 0
 
 
-def _merge(found: Incidence, order: np.ndarray) -> list[list[int]]:
+def _merge(found: Incidence, order: np.ndarray, may_hold: np.ndarray) -> list[list[int]]:
     """Groups of features, each led by its strongest. A feature joins the leader it overlaps most, never a member: so
-    that chains of neighbours do not run together."""
+    that chains of neighbours do not run together. It also joins a leader in whose pairs it lies altogether, if it is no
+    purer there: "Sure, here is a" says nothing that "Sure" does not. `may_hold` (len(order),): which leaders take such in.
+    """
     if not len(order):
         return []
     rows = signed_rows(found, order)
-    count = found.count[order]
-    overlap = abs(rows @ rows.T).tocoo()
-    jaccard = overlap.data / np.maximum(1, count[overlap.row] + count[overlap.col] - overlap.data)
+    both = (rows @ rows.T).tocoo()
+    count, net = found.count[order], np.asarray(rows.sum(1)).ravel()
+    purity = np.abs(net) / np.maximum(1, count)
+    shared = np.abs(both.data)
+    jaccard = shared / np.maximum(1, count[both.row] + count[both.col] - shared)
+    inside = (shared >= NESTED * count[both.row]) & (purity[both.row] <= purity[both.col] + 0.04) & may_hold[both.col]
+    close = ((jaccard >= ONE_PHENOMENON) | inside) & (both.col < both.row)
     near: list[list[tuple[float, int]]] = [[] for _ in order]
-    close = (jaccard >= ONE_PHENOMENON) & (overlap.col < overlap.row)
-    for i, j, value in zip(
-        overlap.row[close].tolist(), overlap.col[close].tolist(), jaccard[close].tolist(), strict=True
-    ):
+    for i, j, value in zip(both.row[close].tolist(), both.col[close].tolist(), jaccard[close].tolist(), strict=True):
         near[i].append((value, -j))
     group_of: dict[int, int] = {}
     made: list[list[int]] = []
@@ -119,12 +124,9 @@ def _merge(found: Incidence, order: np.ndarray) -> list[list[int]]:
 
 def signed_rows(found: Incidence, features: np.ndarray) -> sparse.csr_matrix:
     """Signs (len(features), pairs read)."""
-    size = found.count[features]
-    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
-    at = np.repeat(found.start[features] - start[:-1], size) + np.arange(start[-1])
-    return sparse.csr_matrix(
-        (found.signs[at].astype(np.int32), found.pairs[at], start), shape=(len(features), found.pairs_read)
-    )
+    part = found.part(features)
+    shape = (len(features), found.pairs_read)
+    return sparse.csr_matrix((part.signs.astype(np.int32), part.pairs, part.start), shape=shape)
 
 
 def _most_exact_first(group: list[int], found: Incidence, family: np.ndarray, surfaces: Surfaces) -> list[int]:

@@ -19,7 +19,7 @@ from curation.audit.strata import Strata
 FOLDS = 5
 MOST_FEATURES = 20_000  # the commonest, chosen without a look at the labels
 MOST_PAIRS = 20_000
-MOST_ENTRIES = 4_000_000
+MOST_ENTRIES = 2_500_000
 RIDGE_DENSE, RIDGE_SPARSE = 1.0, 64.0
 SHAPES = ("character", "opener", "closer", "whitespace", "format", "lexicon", "script", "language")
 REMOVED = (0, 1, 5, 20, 80, 320)  # findings taken away along the residual curve

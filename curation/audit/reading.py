@@ -4,10 +4,12 @@ Parquet files of texts, and shards of one answer a side, are read column by colu
 holds a row that looks odd, row by row through `pair_source`, which knows the layouts and the reasons.
 """
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from json.encoder import encode_basestring as encode_text
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.audit.corpus import Batch, Builder, Corpus
+from curation.audit import blobs
+from curation.audit.corpus import Batch, Builder, Corpus, bytes_of, offsets_of
 from curation.errors import InputError
 from curation.files import Found, list_files, read_rows
 from curation.pair_source import SIDES, dialogue, imported_id, pair_row
@@ -87,20 +90,32 @@ def pair_ids_of(corpus: Corpus, pairs: Sequence[int]) -> list[str]:
     """The ids of some pairs: given, or what `pair_source` would give them."""
     wanted = np.asarray(pairs, np.int64)
     given = corpus.pair_ids.take(pa.array(wanted)).to_pylist()
-    missing = [int(p) for p, name in zip(wanted, given, strict=True) if name is None]
-    made = {}
-    for pair, (prompt, *answers) in corpus.texts_of(missing).items():
-        row = {"prompt": prompt.decode(), **dict(zip(SIDES, (a.decode() for a in answers), strict=True))}
-        known = corpus.prompt_ids[pair].as_py()
-        read = pair_row({**row, "prompt_id": known} if known else row, "")
-        made[pair] = row_id(known or "", *row.values()) if isinstance(read, BadRow) else read["pair_id"]
+    known = corpus.prompt_ids.take(pa.array(wanted)).to_pylist()
+    missing = {int(p): pid for p, name, pid in zip(wanted, given, known, strict=True) if name is None}
+    made = {
+        pair: row_id(missing[pair], prompt.decode(), chosen.decode(), rejected.decode())
+        for pair, (prompt, chosen, rejected) in corpus.texts_of(list(missing)).items()
+    }
     return [name if name is not None else made[int(p)] for p, name in zip(wanted, given, strict=True)]
 
 
-def row_id(pid: str, prompt: str, chosen: str, rejected: str) -> str:
-    """Id of a pair whose sides came without ids."""
-    pid = pid or prompt_id([{"role": "user", "content": prompt}])
+def row_id(pid: str | None, prompt: str, chosen: str, rejected: str) -> str:
+    """Id of a pair whose sides came without ids: that of `pair_source.pair_row`, said shortly, for there may be many."""
+    if pid is None:
+        turns = dialogue(prompt) or [{"role": "user", "content": prompt}]
+        pid = prompt_id(turns)
+    sides = (_hash(f'["imported","{pid}",{encode_text(answer)}]') for answer in (chosen, rejected))
+    return (
+        _hash(f'["pair","{pid}","{next(sides)}","{next(sides)}"]') if pid.isalnum() else _long_id(pid, chosen, rejected)
+    )
+
+
+def _long_id(pid: str, chosen: str, rejected: str) -> str:
     return pair_id(pid, imported_id(pid, chosen), imported_id(pid, rejected))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
@@ -210,10 +225,10 @@ def _odd(texts: tuple[pa.Array, pa.Array, pa.Array]) -> np.ndarray:
     for column in texts:
         try:
             column.validate(full=True)
-            empty = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0), True)
-            odd |= np.asarray(empty.to_numpy(zero_copy_only=False), bool)
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return np.ones(len(odd), bool)
+        odd |= np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+        odd |= blobs.blank(bytes_of(column), offsets_of(column))
     same = pc.fill_null(pc.equal(texts[1], texts[2]), True)
     found: np.ndarray = odd | np.asarray(same.to_numpy(zero_copy_only=False), bool)
     return found

@@ -18,7 +18,6 @@ from curation.audit.features import Incidence
 ALPHA = 0.02  # chance of any finding at all where there is nothing to find
 GROUPS = 2
 FLIPS = 1024
-FLIP_WORK = 6_000_000_000  # entries × flips of one max-T
 SELF_NORMALISED = 3.178  # P(Σ ε_g D_g ≥ z √ΣD²) ≤ 3.178 P(N ≥ z): Bentkus & Dzindzalieta 2015, the best constant
 LEAST_Z = 2.5  # below this nothing is significant among many
 LENGTH_BINS = np.array([-1.5, -1.0, -0.7, -0.45, -0.25, -0.1, 0.1, 0.25, 0.45, 0.7, 1.0, 1.5])  # ln(chosen / rejected)
@@ -94,8 +93,8 @@ def test(chosen: np.ndarray, rejected: np.ndarray, squares: np.ndarray, group: n
 
 def with_flips(tests: Tests, found: Incidence, corpus: Corpus, seed: int = 0) -> Tests:
     """The same, sharpened by max-T (Westfall & Young) over flips of whole prompts, where `found` has every feature in
-    all pairs and the work allows. A z beyond every flip keeps its Tarone-Bonferroni p."""
-    if found.pairs_read < corpus.pairs or len(found.pairs) * FLIPS > FLIP_WORK * 64:
+    all pairs. A z beyond every flip keeps its Tarone-Bonferroni p."""
+    if found.pairs_read < corpus.pairs:
         return tests
     rng = np.random.default_rng(seed)
     lots = rng.integers(0, 2**64, (corpus.prompts, FLIPS // 64), np.uint64, endpoint=False)
@@ -179,8 +178,8 @@ class ByLength:
         return ByLength(bins, q)
 
     def z(self, found: Incidence, corpus: Corpus) -> np.ndarray:
-        """z (F,) of Σ (y − q): y, the chosen side has it. The variance is the model's or the prompts', whichever is
-        larger: where q nears 1 the prompts' own would call a run of ones a marvel."""
+        """z (features,) of Σ (y − q): y, the chosen side has it. The variance is the model's or the prompts', whichever
+        is larger: where q nears 1 the prompts' own would call a run of ones a marvel."""
         count = found.count
         q = self.q[np.repeat(_rarity(count), count), self.bins[found.pairs]]
         # Whole numbers, so that sums do not depend on their order.

@@ -16,7 +16,7 @@ from curation.audit.features import workspace
 from curation.audit.signed import strata_columns
 
 CLUSTERS = 8
-DIMENSIONS = 512
+DIMENSIONS = 256
 ROUNDS = 12
 LEARNED_FROM = 20_000  # prompts
 LEAST = 5  # one-sided pairs of a stratum that is looked at

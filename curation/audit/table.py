@@ -10,9 +10,8 @@ from curation.audit.corpus import Corpus
 from curation.audit.features import FAMILIES, Counts, Incidence, Signed, collect, counts_of, tally, with_signed
 from curation.audit.statistics import ALPHA, GROUPS, Tests, test, with_flips
 
-ENTRIES = 40_000_000  # of the incidence
-SAMPLE = 100_000  # pairs of it, where not all features fit
-MOST = 200_000  # features of it then
+ENTRIES = 14_000_000  # of the incidence; where there are more, it is of fewer pairs
+MOST = 400_000  # features of it then
 WORDS = [kernel.FAMILIES.index(f) for f in ("word", "phrase", "cased")]
 
 
@@ -41,12 +40,11 @@ def table_of(corpus: Corpus, buckets: np.ndarray, signed: Sequence[Signed], work
         if least <= 8 or all(2.0 ** (1 - least) > ALPHA / GROUPS / t.tried for t in tests.thresholds):
             break
         least = 8
-    keep, limit = np.arange(len(counts.keys)), corpus.pairs
-    if counts.count.sum() > ENTRIES:
-        limit = corpus.whole_prompts(min(SAMPLE, corpus.pairs))
+    keep, limit, total = np.arange(len(counts.keys)), corpus.pairs, int(counts.count.sum())
+    if total > ENTRIES:
+        limit = corpus.whole_prompts(max(1, int(corpus.pairs * ENTRIES / total)))
         order = np.lexsort((-counts.count, ~tests.significant[: len(keep)]))
-        fits = np.cumsum(counts.count[order]) * (limit / corpus.pairs) <= ENTRIES
-        keep = np.sort(order[fits][:MOST])
+        keep = np.sort(order[:MOST])
         kept = np.concatenate([keep, np.arange(len(counts.keys), len(counts.keys) + len(signed))])
         tests, family = _of(tests, kept), family[kept]
     found = with_signed(collect(corpus, counts.keys[keep], limit, workers), signed)

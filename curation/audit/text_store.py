@@ -14,8 +14,8 @@ import numpy as np
 from curation.audit import blobs
 from curation.errors import StorageError
 
-IN_MEMORY = 320 * 2**20  # bytes of text
-BUFFER = 96 * 2**20  # bytes of text in memory between two writes, once there is a file
+IN_MEMORY = 192 * 2**20  # bytes of text
+BUFFER = 64 * 2**20  # bytes of text in memory between two writes, once there is a file
 PARTS = 256
 Texts = tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8: prompts, chosen answers, rejected answers
 Bounds = tuple[np.ndarray, np.ndarray, np.ndarray]  # int64 (rows + 1,)
@@ -116,7 +116,7 @@ class TextStore:
             mine = order[rows[p] : rows[p + 1]]
             for text, b in zip(texts, bounds, strict=True):
                 out, new = gather(text, b, mine)
-                self._file.write(out[: new[-1]].tobytes())
+                self._file.write(out[: new[-1]].data)
         self._file.flush()  # what reads it goes past Python's buffer
         self._flushes.append((offset, self._arrived, rows, np.column_stack([order, sizes])))
         self._arrived += len(hashes)
@@ -139,12 +139,13 @@ class TextStore:
 
 def _read_at(file: "IO[bytes]", offset: int, size: int) -> np.ndarray:
     """Bytes of a file without moving its position: threads read side by side."""
-    out = bytearray()
-    while len(out) < size:
-        more = os.pread(file.fileno(), size - len(out), offset + len(out))
+    out = np.empty(size, np.uint8)
+    done = 0
+    while done < size:
+        more = os.preadv(file.fileno(), [memoryview(out)[done:]], offset + done)
         if not more:
             raise StorageError(
                 "audit", "a temporary file cut short", f"{size} bytes at {offset}", "free disk space, try again"
             )
-        out += more
-    return np.frombuffer(bytes(out), np.uint8)
+        done += more
+    return out

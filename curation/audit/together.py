@@ -15,8 +15,8 @@ from curation.audit.corpus import Chunk, Corpus
 from curation.audit.features import workspace
 from curation.audit.statistics import SELF_NORMALISED
 
-WORDS = 1024  # the commonest one-sided ones
-PAIRS = 20_000
+WORDS = 768  # the commonest one-sided ones
+PAIRS = 12_000
 ALPHA = 0.0025  # the share of these tests in the chance of a false finding
 BEYOND = 2.0  # a combination's z must exceed that of either word by so much
 MOST = 20
