@@ -25,7 +25,7 @@ from curation.audit.sentences import (
     missed,
     of_rung,
     percent,
-    severities,
+    size,
     taught,
 )
 from curation.audit.visible import clipped, coded, visible
@@ -100,9 +100,7 @@ def _header(done: Audit, links: str) -> str:
     return (
         '<header><p class="eyebrow">Shortcut audit</p>'
         f'<h1><span class="badge {done.verdict}">{done.verdict}</span> {HEADLINES[done.verdict].capitalize()}</h1>'
-        f"<p>{counted(done.pairs, 'pair')} of {counted(done.prompts, 'prompt')}. "
-        f"{counted(done.tried, 'feature')} could have been findings; {counted(len(done.findings), 'is', 'are')} "
-        f'({severities(done.findings)}).</p><nav aria-label="Sections">{links}</nav></header>'
+        f'<p>{size(done)}</p><nav aria-label="Sections">{links}</nav></header>'
     )
 
 
@@ -166,7 +164,7 @@ def _ladder(done: Audit) -> str:
     rows = [(html.escape(of_rung(r)), percent(r.accuracy), f"{r.bits:+.3f}", charts.bar(r.bits)) for r in done.probe]
     said = (
         "<p>How well the chosen side of new prompts is told from the answers alone. 0 bits: no better than a coin; "
-        "what only the last step adds depends on the question, and is no shortcut.</p>"
+        "what the last step alone adds depends on the question and is no shortcut.</p>"
     )
     ladder = table("the probe knows|right:n|bits:n|of 1 bit a pair:draw", rows)
     return section("probe", "What answers alone give away", said + ladder)

@@ -18,13 +18,12 @@ from curation.audit.page import page
 from curation.audit.sentences import (
     HEADLINES,
     compared,
-    counted,
     learned,
     limits,
     meaning,
     missed,
     of_rung,
-    severities,
+    size,
     taught,
 )
 from curation.audit.visible import cell, plain, quoted, visible
@@ -72,7 +71,7 @@ def summary(done: Audit, baseline: Comparison | None = None, most: int = 8) -> s
     """What the terminal says."""
     lines = [
         f"{done.verdict.upper()}  {HEADLINES[done.verdict]}",
-        f"  {_size(done)}",
+        f"  {size(done)}",
     ]
     if baseline:
         lines += _block(
@@ -85,13 +84,6 @@ def summary(done: Audit, baseline: Comparison | None = None, most: int = 8) -> s
     lines += _block("residual", [meaning(done.residual)[1]], 1)
     lines += _block("limits", [limits(done)], 1)
     return "\n".join([*lines, *_block("not tested", done.not_tested, most)])
-
-
-def _size(done: Audit) -> str:
-    return (
-        f"{counted(done.pairs, 'pair')} of {counted(done.prompts, 'prompt')}; {counted(done.tried, 'feature')} could have "
-        f"been findings, {counted(len(done.findings), 'is', 'are')}: {severities(done.findings)}"
-    )
 
 
 def _taught(done: Audit) -> list[str]:
@@ -126,7 +118,7 @@ def _findings(findings: Sequence[Finding], most: int) -> list[str]:
 
 def markdown(done: Audit, baseline: Comparison | None = None) -> str:
     """The audit as Markdown, for a pull request or a data card."""
-    lines = [f"# Shortcut audit: {done.verdict}", "", f"**{HEADLINES[done.verdict].capitalize()}.** {_size(done)}.", ""]
+    lines = [f"# Shortcut audit: {done.verdict}", "", f"**{HEADLINES[done.verdict].capitalize()}.** {size(done)}", ""]
     if baseline:
         title = "Worse than the earlier audit" if baseline.worse else "No worse than the earlier audit"
         lines += [f"## {title}", "", *_items(compared(baseline, cell)), ""]

@@ -18,11 +18,11 @@ HEADLINES = {
 }
 RUNGS = {
     "length": "length alone",
-    "surface": "and counts: words, lines, list items, capitals …",
-    "format": "and openers, closers, whitespace, signs, word lists",
-    "ngrams": "and all words and phrases",
-    "embeddings": "and embeddings of the answers",
-    "prompt": "and what holds for some kinds of prompts only",
+    "surface": "+ counts: words, lines, lists …",
+    "format": "+ openers, whitespace, format",
+    "ngrams": "+ all words and phrases",
+    "embeddings": "+ embeddings of the answers",
+    "prompt": "+ kinds of prompts",
 }
 FAMILIES = {
     "whitespace": "Whitespace at the ends", "character": "Signs and characters", "format": "Format", "opener": "Openers",
@@ -50,8 +50,14 @@ def counted(n: int, one: str, several: str = "") -> str:
 def severities(findings: Iterable[Finding]) -> str:
     """How many findings there are of each severity, gravest first."""
     of = [f.severity for f in findings]
-    parts = [f"{of.count(s):,} {s}" for s in reversed(SEVERITIES) if s in of]
-    return ", ".join(parts) or "none"
+    return ", ".join(f"{of.count(s):,} {s}" for s in reversed(SEVERITIES) if s in of)
+
+
+def size(done: Audit) -> str:
+    """How much was looked at, and how much of it is a finding."""
+    found = f"{counted(len(done.findings), 'is', 'are')}: {severities(done.findings)}" if done.findings else "none is"
+    tried = f"{counted(done.tried, 'feature')} could have been findings, {found}"
+    return f"{counted(done.pairs, 'pair')} of {counted(done.prompts, 'prompt')}; {tried}."
 
 
 def taught(findings: Sequence[Finding]) -> tuple[list[str], list[str]]:
