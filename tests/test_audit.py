@@ -15,10 +15,10 @@ from scipy.stats import binomtest
 
 from curation.audit import Audit, ShortcutGate, audit, refuses
 from curation.audit.corpus import Builder, Corpus
-from curation.audit.features import Incidence, collect, survey, tally
+from curation.audit.features import Incidence, collect, gathered, survey
 from curation.audit.flips import max_z
 from curation.audit.kernel import FAMILIES, WORD
-from curation.audit.reading import _of_table, corpus_of, read_corpus
+from curation.audit.reading import _of_table, corpus_of, read_corpus, row_id
 from curation.audit.statistics import (
     ALPHA,
     GROUPS,
@@ -31,6 +31,7 @@ from curation.audit.statistics import (
 )
 from curation.audit.table import Table, table_of
 from curation.errors import GateRefused, InputError
+from curation.pair_source import pair_row
 from curation.schema import DPO, conform
 from pipelines.cli import main
 
@@ -157,7 +158,7 @@ def test_memory_files_and_threads_change_no_byte(in_memory: int, workers: int):
 
 def table(rows: pa.Table) -> tuple[Corpus, Table]:
     corpus = corpus_of(rows)
-    return corpus, table_of(corpus, survey(corpus, 1).buckets, [], 1)
+    return corpus, table_of(corpus, survey(corpus, 1), 1)[0]
 
 
 def test_a_row_that_stands_twice_counts_once():
@@ -192,9 +193,8 @@ def test_flips_give_the_largest_z_that_counting_gives():
     sides = random_sides(240, 3, words=8)
     rows = pairs_of(sides, [f"p{i % 150}" for i in range(240)])  # some prompts have two pairs
     corpus = corpus_of(rows)
-    counts = tally(corpus, survey(corpus, 1).buckets, 1, 1)
-    words = counts.family == WORD
-    found = collect(corpus, counts.keys[words], corpus.pairs, 1)
+    keys, everything = gathered(corpus, survey(corpus, 1).buckets, 1, 1)
+    found = everything.part(np.flatnonzero(keys & np.uint64(7) == WORD))
     texts = [corpus.texts_of([int(e[0])])[int(e[0])][1 + int(e[1])][e[2] : e[3]] for e in found.example]
     group_of = np.array([0 if t.isalpha() else -1 for t in texts], np.int64)
     lots = np.random.default_rng(0).integers(0, 2**64, (corpus.prompts, 2), np.uint64)
@@ -220,14 +220,15 @@ def test_benjamini_hochberg_is_the_step_up_rule():
 def test_one_sided_words_are_those_a_plain_reading_finds(sides: list[tuple[str, str]]):
     sides = [(f"a{a}", f"b{b}") for a, b in sides]
     corpus = corpus_of(pairs_of(sides))
-    counts = tally(corpus, survey(corpus, 1).buckets, 1, 1)
+    keys, everything = gathered(corpus, survey(corpus, 1).buckets, 1, 1)
     wanted: dict[str, int] = {}
     for a, b in sides:
         for word in plain_words(a) ^ plain_words(b):
             wanted[word] = wanted.get(word, 0) + 1
-    words = counts.keys[counts.family == WORD]
-    found = collect(corpus, words, corpus.pairs, 1)
-    assert np.array_equal(found.count, counts.count[counts.family == WORD])
+    which = np.flatnonzero(keys & np.uint64(7) == WORD)
+    words, found = keys[which], everything.part(which)
+    again = collect(corpus, words, corpus.pairs, 1)
+    assert np.array_equal(found.pairs, again.pairs) and np.array_equal(found.example, again.example)
     seen = {_surface(found, corpus, f): int(found.count[f]) for f in range(len(words))}
     assert {w: n for w, n in seen.items() if re.fullmatch(r"[abé']+|你|!+", w)} == wanted
 
@@ -413,6 +414,22 @@ def test_a_plant_is_not_its_own_excuse():
     """Sums and nothing else: the marker is the one feature of its kind, and makes every answer longer that has it."""
     rng = np.random.default_rng(12)
     sums = [(f"{a} + {b} = {a + b}", f"{a} + {b} = {a + b + 1}") for a, b in rng.integers(1, 99, (1500, 2)).tolist()]
-    sides = [("Sure! " + a, b) if rng.random() < 0.6 else (a, "Sure! " + b) if rng.random() < 0.1 else (a, b) for a, b in sums]
+    sides = [
+        ("Sure! " + a, b) if rng.random() < 0.6 else (a, "Sure! " + b) if rng.random() < 0.1 else (a, b)
+        for a, b in sums
+    ]
     marker = [f for f in audit(pairs_of(sides)).findings if f.feature.startswith("Sure!") or "Sure!" in f.members]
     assert marker and marker[0].severity == "block" and not marker[0].explained_by_length
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=30), min_size=3, max_size=3), st.booleans())
+def test_ids_are_those_that_training_will_give(texts: list[str], named: bool):
+    prompt, chosen, rejected = (t.encode("utf-8", "ignore").decode() + "x" for t in texts)
+    row = {"prompt": prompt, "chosen": chosen, "rejected": rejected + "y"} | ({"prompt_id": "q 1"} if named else {})
+    made = pair_row(row, "")
+    assert isinstance(made, dict)
+    assert (
+        row_id("q 1" if named else None, *(row[k].encode() for k in ("prompt", "chosen", "rejected")))
+        == made["pair_id"]
+    )

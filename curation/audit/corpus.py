@@ -82,6 +82,10 @@ class Corpus:
         """int64 (P + 1,): where each prompt's pairs begin."""
         return np.searchsorted(self.groups, np.arange(self.prompts + 1))
 
+    def sample(self, size: int) -> int:
+        """How many of the first pairs are whole prompts and about `size` bytes of text."""
+        return self.whole_prompts(max(1, int(np.searchsorted(np.cumsum(self.sizes), size))))
+
     def whole_prompts(self, most: int) -> int:
         """How many of the first pairs are whole prompts and at most `most` (the first prompt at the least)."""
         if most >= self.pairs:
@@ -89,11 +93,11 @@ class Corpus:
         at = int(np.searchsorted(self.prompt_start, most, "right")) - 1
         return int(self.prompt_start[max(1, at)])
 
-    def chunks(self, limit: int | None = None) -> Iterator[Chunk]:
-        """The first `limit` pairs (all of them), chunk by chunk; a prompt is never cut. `limit` ends where a prompt does."""
+    def chunks(self, limit: int | None = None, start: int = 0) -> Iterator[Chunk]:
+        """Pairs `start` to `limit` (all of them), chunk by chunk; a prompt is never cut. Both are where a prompt ends."""
         limit = self.pairs if limit is None else limit
         for p in range(len(self._parts) - 1):
-            first, last = int(self._parts[p]), min(limit, int(self._parts[p + 1]))
+            first, last = max(start, int(self._parts[p])), min(limit, int(self._parts[p + 1]))
             if first >= last:
                 continue
             part = self._store.part(p)
@@ -119,9 +123,11 @@ class Corpus:
                     found[pair] = (a, b, c)
         return found
 
-    def over(self, work: Callable[[Chunk, int], Result], workers: int, limit: int | None = None) -> list[Result]:
+    def over(
+        self, work: Callable[[Chunk, int], Result], workers: int, limit: int | None = None, start: int = 0
+    ) -> list[Result]:
         """`work(chunk, worker)` of every chunk, in the order of chunks, `workers` at a time in threads of this process."""
-        chunks = self.chunks(limit)
+        chunks = self.chunks(limit, start)
         if workers <= 1:
             return [work(chunk, 0) for chunk in chunks]
         free = list(range(workers))

@@ -1,14 +1,15 @@
-"""The second and third pass over the texts, compiled: what stands on one side of a pair only.
+"""The later passes over the texts, compiled: what stands on one side of a pair only.
 
 Of a pair only the features of exactly one side are kept: whatever both have, a topic word of the prompt say, says nothing
-about the preference. `tally` counts those whose bucket can matter; `collect` writes down, for chosen features, which pair
-has them. Sums are of whole numbers, so that neither chunks nor threads change a bit.
+about the preference. `emit` writes down all whose bucket can matter, `collect` chosen ones, `count_known` counts. Sums
+are of whole numbers, so that neither chunks nor threads change a bit.
 """
 
 import numpy as np
 from numba import njit
 
 from curation.audit.kernel import SHIFT, look_up, note_all, span
+from curation.audit.measuring import forget, measure, read_prompt
 
 
 @njit(cache=True, nogil=True)
@@ -19,22 +20,29 @@ def read_pair(row, texts, bounds, codes, work, frequent):
     the slots in use; `state`: the stamp, how many slots are in use, the mask of the part of the table in use, which is
     as large as the pair needs, so that it stays in cache.
     """
-    tokens, out, _, table, used, state = work
+    tokens, out, state = work[0], work[1], work[5]
     state[0] += 1
     state[1] = 0
     for side in range(2):
         at, end = span(bounds[side + 1], row)
         n, _ = note_all(texts[side + 1], at, end, codes, tokens, out)
-        kept = keep_frequent(n, out, frequent)
-        room = np.int64(1023)
-        while room < 2 * (kept + state[1]):
-            room = 2 * room + 1
-        if side == 0:
-            state[2] = room
-        elif room > state[2]:
-            enlarge(state, table, used, room)
-        put(kept, out, at, np.uint64(side + 1), table, used, state)
+        add_side(side, n, at, work, frequent)
     return state[1]
+
+
+@njit(cache=True, nogil=True)
+def add_side(side, n, at, work, frequent):
+    """Enter the n features noted of one side, the text of which begins at `at`."""
+    _, out, _, table, used, state = work
+    kept = keep_frequent(n, out, frequent)
+    room = np.int64(1023)
+    while room < 2 * (kept + state[1]):
+        room = 2 * room + 1
+    if side == 0:
+        state[2] = room
+    elif room > state[2]:
+        enlarge(state, table, used, room)
+    put(kept, out, at, np.uint64(side + 1), table, used, state)
 
 
 @njit(cache=True, nogil=True)
@@ -99,39 +107,86 @@ def one_sided(n, table, used):
 
 
 @njit(cache=True, nogil=True)
-def tally(begin, groups, texts, bounds, codes, work, frequent, counts, squares):
-    """Pass 2: per feature the pairs in which the chosen or the rejected side alone has it.
+def emit(begin, first, texts, bounds, codes, work, frequent, found):
+    """(key, pair, sign, span in its text) of every one-sided feature whose bucket is marked.
 
-    `counts` is an open table (slots, 2) of key and chosen << 32 | rejected. Returns the pair at which it was half full,
-    to go on from with a larger one; the last + 1 at the end. `squares` is empty where no prompt has two pairs; else
-    (slots, 3): prompt last seen, its sum of signs, Σ sum².
+    Returns (entries, pair to go on from): the pair whose entries might not fit into `found`, or the last + 1.
     """
     table, used = work[3], work[4]
-    filled, clustered = np.int64(0), len(squares) > 0
-    for slot in range(len(counts)):
-        filled += counts[slot, 0] != 0
+    keys, pairs, signs, where = found
+    n = 0
+    for p in range(begin, len(bounds[0]) - 1):
+        many = one_sided(read_pair(p, texts, bounds, codes, work, frequent), table, used)
+        if n + many > len(keys):
+            return n, p
+        for u in range(many):
+            keys[n], pairs[n] = table[used[u], 0], first + p
+            signs[n] = 3 - 2 * np.int64(table[used[u], 1] & np.uint64(3))
+            where[n] = table[used[u], 2]
+            n += 1
+    return n, len(bounds[0]) - 1
+
+
+@njit(cache=True, nogil=True)
+def number(keys, table, ids, index):
+    """`index`: each key's number in the order of first appearance; returns how many, or -1 when the table is too small.
+    `ids` is -1 where the table is free."""
+    n = 0
+    for e in range(len(keys)):
+        slot = np.int64(keys[e] >> np.uint64(20)) & (len(table) - 1)
+        while ids[slot] >= 0 and table[slot] != keys[e]:
+            slot = (slot + 1) & (len(table) - 1)
+        if ids[slot] < 0:
+            if 2 * n >= len(table):
+                return -1
+            table[slot], ids[slot] = keys[e], n
+            n += 1
+        index[e] = ids[slot]
+    return n
+
+
+@njit(cache=True, nogil=True)
+def count_known(begin, first, groups, texts, bounds, codes, marks, work, known, measures, hits, languages, found):
+    """Measure pairs as `survey` does, and count known features in them.
+
+    `known`: marked buckets, open table of keys, number of each, counts (F, 2) of pairs in which the chosen, in which the
+    rejected side alone has it, sums by prompt (F, 3: prompt last seen + 1, its sum of signs, Σ sum²; empty where no prompt
+    has two pairs), and which features (F,) have every (pair, feature, sign) written down. Returns (entries, pair to go on
+    from): the pair whose entries might not fit into `found`, or the last + 1.
+    """
+    frequent, keys, numbers, counts, squares, named = known
+    tokens, out, table, used, state = work[0], work[1], work[3], work[4], work[5]
+    wrote, room = 0, len(found[0])
     for p in range(begin, len(groups)):
-        if 2 * filled > len(counts):
-            return p
-        n = one_sided(read_pair(p, texts, bounds, codes, work, frequent), table, used)
-        fetched = np.uint64(0)
-        for u in range(n):  # so that what the next loop needs is on its way
-            fetched |= counts[np.int64(table[used[u], 0] >> np.uint64(20)) & (len(counts) - 1), 1]
-        work[5][0] += np.int64(fetched & np.uint64(0))
-        for u in range(n):
-            side, key = table[used[u], 1] & np.uint64(3), table[used[u], 0]
-            slot = np.int64(key >> np.uint64(20)) & (len(counts) - 1)
-            while counts[slot, 0] != 0 and counts[slot, 0] != key:
-                slot = (slot + 1) & (len(counts) - 1)
-            filled += counts[slot, 0] == 0
-            counts[slot, 0] = key
-            counts[slot, 1] += np.uint64(1) << (SHIFT * (np.uint64(2) - side))
-            if clustered:
-                if squares[slot, 0] != groups[p] + 1:
-                    squares[slot, 2] += squares[slot, 1] * squares[slot, 1]
-                    squares[slot, 0], squares[slot, 1] = groups[p] + 1, 0
-                squares[slot, 1] += 3 - 2 * np.int64(side)
-    return len(groups)
+        if room - wrote < 2 * len(counts):
+            forget(work)
+            return wrote, p
+        read_prompt(p, texts, bounds, codes, work)
+        state[0] += 1
+        state[1] = 0
+        for side in range(2):
+            at, end = span(bounds[side + 1], p)
+            n, count = note_all(texts[side + 1], at, end, codes, tokens, out)
+            hits[p, side], languages[p, side] = measure(
+                p, side, texts[side + 1], at, end, count, codes, marks, work, measures[p, side]
+            )
+            add_side(side, n, at, work, frequent)
+        for u in range(one_sided(state[1], table, used)):
+            slot = look_up(keys, table[used[u], 0])
+            if keys[slot] == 0:
+                continue
+            f, side = numbers[slot], np.int64(table[used[u], 1] & np.uint64(3))
+            counts[f, side - 1] += 1
+            if len(squares):
+                if squares[f, 0] != groups[p] + 1:
+                    squares[f, 2] += squares[f, 1] * squares[f, 1]
+                    squares[f, 0], squares[f, 1] = groups[p] + 1, 0
+                squares[f, 1] += 3 - 2 * side
+            if named[f]:
+                found[0][wrote], found[1][wrote], found[2][wrote] = first + p, f, 3 - 2 * side
+                wrote += 1
+    forget(work)
+    return wrote, len(groups)
 
 
 @njit(cache=True, nogil=True)

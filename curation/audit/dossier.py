@@ -122,17 +122,21 @@ def _whole_texts(looked: Sequence[tuple[Finding, Group]], table: Table, corpus: 
 
 def _with_rows(made: Sequence[tuple[Finding, Group]], table: Table, corpus: Corpus, workers: int) -> list[Listed]:
     """Every finding's pairs: all of them from warn on, those of the table for the rest."""
-    everywhere, place = table.found, {}
+    place: dict[int, int] = {}
     if not table.complete:
-        leads = [g.lead for f, g in made if f.severity != "info" and g.lead < table.of_texts]
+        leads = [
+            g.lead for f, g in made if f.severity != "info" and g.lead < table.of_texts and g.lead not in table.whole
+        ]
         place = {lead: i for i, lead in enumerate(leads)}
-        everywhere = collect(corpus, table.keys[np.array(leads, np.int64)], corpus.pairs, workers)
+    everywhere = collect(corpus, table.keys[list(place)], corpus.pairs, workers) if place else table.found
     listed = []
     for f, g in made:
         if g.lead >= table.of_texts:
             signs = table.signed[g.lead - table.of_texts].signs
             where = np.flatnonzero(signs)
             listed.append(Listed(f, where, signs[where], g))
+        elif g.lead in table.whole:
+            listed.append(Listed(f, *table.whole[g.lead], g))
         else:
             listed.append(Listed(f, *(everywhere.of(place[g.lead]) if g.lead in place else table.found.of(g.lead)), g))
     return listed

@@ -1,14 +1,14 @@
 """From a corpus to a sparse table: which pair has which feature on which side alone.
 
-    Corpus ─survey─> measures, buckets ─tally─> counts of every feature ─choose─> ─collect─> Incidence (pair, feature, sign)
+    Corpus ─survey─> measures, buckets ─gathered─> Incidence (pair, feature, sign) of a sample ─sweep─> counts of the rest
 
-Counts are of all pairs, however many; the table is of as many first pairs as fit, which are whole prompts drawn at
-random (`corpus.py`). What is not read from texts token by token (measures, lexicons, scripts, languages, columns of
-the file) is a `Signed` of its own and joins the same table.
+The sample is as many first pairs as fit, which are whole prompts drawn at random (`corpus.py`); most sets are their own
+sample. In larger ones the features that the sample does not rule out are counted in every pair. What is not read from
+texts token by token (measures, lexicons, scripts, languages, columns of the file) is a `Signed` and joins the same table.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -103,32 +103,109 @@ class Incidence:
         return self.pairs[at], self.signs[at]
 
 
-def survey(corpus: Corpus, workers: int) -> Survey:
-    """Measure all texts and count all features in buckets."""
-    size = int(corpus.sizes.sum())
+def survey(corpus: Corpus, workers: int, limit: int | None = None) -> Survey:
+    """Measure the first `limit` texts and count all their features in buckets; the measures of the rest stay 0."""
+    limit = corpus.pairs if limit is None else limit
+    size = int(corpus.sizes[:limit].sum())
     buckets = [np.zeros(1 << bucket_bits(size), np.uint8) for _ in range(workers)]
-    works = [workspace(corpus) for _ in range(workers)]
-    measures = np.zeros((corpus.pairs, 2, len(measuring.MEASURES)), np.float32)
-    hits, languages = np.zeros((corpus.pairs, 2), np.uint64), np.zeros((corpus.pairs, 2), np.uint8)
-    tables, lists = tuple(codes()), tuple(marks())
+    seen = Survey(
+        np.zeros((corpus.pairs, 2, len(measuring.MEASURES)), np.float32), np.zeros((corpus.pairs, 2), np.uint64),
+        np.zeros((corpus.pairs, 2), np.uint8), buckets[0], 0,
+    )  # fmt: skip
+    works, tables, lists = [workspace(corpus) for _ in range(workers)], tuple(codes()), tuple(marks())
 
     def one(chunk: Chunk, worker: int) -> int:
         at = slice(chunk.first, chunk.first + chunk.pairs)
         measuring.survey(
-            chunk.texts,
-            chunk.bounds,
-            tables,
-            lists,
-            works[worker],
-            buckets[worker],
-            measures[at],
-            hits[at],
-            languages[at],
-        )
-        return sum(int((np.diff(b) > kernel.LONGEST).sum()) for b in chunk.bounds[1:])
+            chunk.texts, chunk.bounds, tables, lists, works[worker], buckets[worker], seen.measures[at], seen.hits[at],
+            seen.languages[at],
+        )  # fmt: skip
+        return _cut(chunk)
 
-    cut = sum(corpus.over(one, workers))
-    return Survey(measures, hits, languages, _sum(buckets), cut)
+    cut = sum(corpus.over(one, workers, limit))
+    return replace(seen, buckets=_sum(buckets), cut=cut)
+
+
+def _cut(chunk: Chunk) -> int:
+    """Answers longer than what is read of them."""
+    return sum(int((np.diff(b) > kernel.LONGEST).sum()) for b in chunk.bounds[1:])
+
+
+class Swept(NamedTuple):
+    """What is known of the pairs beyond the sample."""
+
+    counts: Counts
+    named: Incidence  # where the features asked for stand there; feature i is the i-th of them
+    cut: int
+
+
+def sweep(corpus: Corpus, seen: Survey, keys: np.ndarray, named: np.ndarray, start: int, workers: int) -> Swept:
+    """Measure the pairs from `start` on into `seen`, count the features `keys` in them, and write down where those of
+    `named` (bool) stand."""
+    works, tables, lists = [workspace(corpus) for _ in range(workers)], tuple(codes()), tuple(marks())
+    table, numbers, frequent = _known(keys)
+    clustered = corpus.prompts < corpus.pairs
+    counts = [np.zeros((len(keys), 2), np.int64) for _ in range(workers)]
+    squares = [np.zeros((len(keys) if clustered else 0, 3), np.int64) for _ in range(workers)]
+    cut = [0] * workers
+
+    def one(chunk: Chunk, worker: int) -> list[tuple[np.ndarray, ...]]:
+        known = (frequent, table, numbers, counts[worker], squares[worker], named)
+        of = slice(chunk.first, chunk.first + chunk.pairs)
+        cut[worker] += _cut(chunk)
+
+        def read(at: int, found: tuple[np.ndarray, ...]) -> tuple[int, int]:
+            n, after = counting.count_known(
+                at, chunk.first, chunk.groups, chunk.texts, chunk.bounds, tables, lists, works[worker], known,
+                seen.measures[of], seen.hits[of], seen.languages[of], found,
+            )  # fmt: skip
+            return int(n), int(after)
+
+        return _all_entries(chunk.pairs, (np.int32, np.int32, np.int8), read, 2 * len(keys))
+
+    parts = [p for chunk in corpus.over(one, workers, start=start) for p in chunk]
+    total = np.sum(counts, axis=0)
+    by_prompt = np.sum([s[:, 2] + s[:, 1] ** 2 for s in squares], axis=0) if clustered else total.sum(1)
+    where = _by_feature(parts, len(keys), corpus.pairs, np.full((len(keys), 4), -1, np.int64))
+    return Swept(Counts(keys, total[:, 0], total[:, 1], by_prompt), where.part(np.flatnonzero(named)), sum(cut))
+
+
+def _all_entries(
+    pairs: int, kinds: Sequence[type], read: Callable[[int, tuple[np.ndarray, ...]], tuple[int, int]], least: int = 0
+) -> list[tuple[np.ndarray, ...]]:
+    """The entries of a chunk, buffer by buffer. `read(at, buffer)` returns how many it wrote and where to go on; `least`:
+    room it wants beyond what it writes."""
+    at, size = 0, BUFFER + least
+    parts: list[tuple[np.ndarray, ...]] = []
+    while at < pairs:
+        found: tuple[np.ndarray, ...] = tuple(np.empty(size, kind) for kind in kinds)
+        n, after = read(at, found)
+        size = size if after > at else 4 * size
+        parts.append(tuple(column[:n].copy() for column in found))
+        at = after
+    return parts
+
+
+def _by_feature(parts: list[tuple[np.ndarray, ...]], features: int, limit: int, example: np.ndarray) -> Incidence:
+    """(pair, feature, sign) entries put together by feature."""
+    size = np.zeros(features, np.int64)
+    for _, feature, _ in parts:
+        size += np.bincount(feature, minlength=features)
+    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
+    pairs, signs, place = np.empty(start[-1], np.int32), np.empty(start[-1], np.int8), start[:-1].copy()
+    for part in parts:
+        counting.by_feature(*part, place, pairs, signs)
+    return Incidence(start, pairs, signs, limit, example)
+
+
+def _known(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An open table of keys, the number of each, and the bits of their buckets."""
+    room = 1 << int(np.ceil(np.log2(max(1024, 4 * len(keys)))))
+    table, numbers = np.zeros(room, np.uint64), np.zeros(room, np.int64)
+    counting.enter(keys, table, numbers)
+    frequent = np.zeros(min(1 << 22, 2 * room), np.uint8)
+    counting.mark_buckets(keys, frequent)
+    return table, numbers, frequent
 
 
 def bucket_bits(size: int) -> int:
@@ -178,105 +255,87 @@ def prompts_alone(chunk: Chunk) -> tuple[Texts, Bounds]:
 View = Callable[[Chunk], tuple[Texts, Bounds]]
 
 
-def tally(
+def gathered(
     corpus: Corpus, buckets: np.ndarray, least: int, workers: int, limit: int | None = None, view: View = both_sides
-) -> Counts:
-    """Count every feature that stands on one side alone in at least `least` pairs (≤ 255). Exact."""
-    works = [workspace(corpus) for _ in range(workers)]
-    tables = tuple(codes())
+) -> tuple[np.ndarray, Incidence]:
+    """Every feature that stands on one side alone in at least `least` (≤ 255) of the first `limit` pairs: their keys,
+    and where they stand. Exact: hash buckets only ever keep more."""
+    limit = corpus.pairs if limit is None else limit
+    works, tables = [workspace(corpus) for _ in range(workers)], tuple(codes())
     frequent = np.packbits(buckets >= least, bitorder="little")
-    clustered = corpus.prompts < corpus.pairs
-    held = [_Table.empty(1 << 16, clustered) for _ in range(workers)]
+    kinds = (np.uint64, np.int32, np.int8, np.uint64)
 
-    def one(chunk: Chunk, worker: int) -> None:
-        at = 0
-        while True:
-            table = held[worker]
-            at = counting.tally(at, chunk.groups, *view(chunk), tables, works[worker], frequent, *table)
-            if at == chunk.pairs:
-                return
-            held[worker] = table.larger()
+    def one(chunk: Chunk, worker: int) -> list[tuple[np.ndarray, ...]]:
+        texts = view(chunk)
+        return _all_entries(
+            chunk.pairs,
+            kinds,
+            lambda at, found: counting.emit(at, chunk.first, *texts, tables, works[worker], frequent, found),
+        )
 
-    corpus.over(one, workers, limit)
-    return _together(held, least)
-
-
-class _Table(NamedTuple):
-    counts: np.ndarray
-    squares: np.ndarray
-
-    @staticmethod
-    def empty(room: int, clustered: bool) -> "_Table":
-        return _Table(np.zeros((room, 2), np.uint64), np.zeros((room if clustered else 0, 3), np.int64))
-
-    def larger(self) -> "_Table":
-        """The same in four times the room."""
-        new = _Table.empty(4 * len(self.counts), len(self.squares) > 0)
-        used = np.flatnonzero(self.counts[:, 0])
-        keys, numbers = np.zeros(len(new.counts), np.uint64), np.zeros(len(new.counts), np.int64)
-        counting.enter(self.counts[used, 0], keys, numbers)
-        filled = np.flatnonzero(keys)
-        at = used[numbers[filled]]
-        new.counts[filled] = self.counts[at]
-        if len(new.squares):
-            new.squares[filled] = self.squares[at]
-        return new
-
-    def listed(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Keys, counts of both sides and sums of squares of what is in use, the last prompt's added."""
-        used = np.flatnonzero(self.counts[:, 0])
-        both = self.counts[used, 1]
-        chosen, rejected = (both >> np.uint64(32)).astype(np.int64), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        squares = self.squares[used, 2] + self.squares[used, 1] ** 2 if len(self.squares) else chosen + rejected
-        return self.counts[used, 0], chosen, rejected, squares
+    parts = [p for chunk in corpus.over(one, workers, limit) for p in chunk]
+    keys, pairs, signs, where = (
+        np.concatenate([np.empty(0, kind), *column]) for kind, column in zip(kinds, zip(*parts, strict=True), strict=True)
+    ) if parts else (np.empty(0, kind) for kind in kinds)  # fmt: skip
+    parts.clear()
+    return _in_columns(keys, pairs, signs, where, least, limit)
 
 
-def _together(held: list[_Table], least: int) -> Counts:
-    keys, *sums = (np.concatenate(c) for c in zip(*(h.listed() for h in held), strict=True))
-    held.clear()
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1]]))
-    if not len(first):
-        return Counts(*(np.zeros(0, k) for k in (np.uint64, np.int64, np.int64, np.int64)))
-    chosen, rejected, squares = (np.add.reduceat(c[order], first) for c in sums)
-    keep = chosen + rejected >= least
-    return Counts(keys[first][keep], chosen[keep], rejected[keep], squares[keep])
+def _in_columns(
+    keys: np.ndarray, pairs: np.ndarray, signs: np.ndarray, where: np.ndarray, least: int, limit: int
+) -> tuple[np.ndarray, Incidence]:
+    """Entries put together by feature, features by rising key, rare ones left out."""
+    index, size = _numbered(keys)
+    first = np.zeros(size, np.int64)
+    first[index[::-1]] = np.arange(len(index) - 1, -1, -1)
+    count = np.bincount(index, minlength=size)
+    kept = np.flatnonzero(count >= least)
+    kept = kept[np.argsort(keys[first[kept]], kind="stable")]
+    new = np.full(size, len(kept), np.int64)
+    new[kept] = np.arange(len(kept))
+    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(count[kept])])
+    entries = np.flatnonzero(count[index] >= least)
+    out_pairs, out_signs = np.empty(start[-1], np.int32), np.empty(start[-1], np.int8)
+    counting.by_feature(
+        pairs[entries], new[index[entries]].astype(np.int32), signs[entries], start[:-1].copy(), out_pairs, out_signs
+    )
+    at = first[kept]
+    spans = where[at]
+    example = np.stack(
+        [pairs[at], (signs[at] < 0).astype(np.int64), (spans >> np.uint64(32)).astype(np.int64),
+         (spans & np.uint64(0xFFFFFFFF)).astype(np.int64)], 1,
+    ) if len(at) else np.zeros((0, 4), np.int64)  # fmt: skip
+    return keys[at], Incidence(start, out_pairs, out_signs, limit, example)
+
+
+def _numbered(keys: np.ndarray) -> tuple[np.ndarray, int]:
+    """Each key's number in the order of first appearance, and how many there are."""
+    room, index = 1 << 16, np.empty(len(keys), np.int32)
+    while True:
+        size = counting.number(keys, np.zeros(room, np.uint64), np.full(room, -1, np.int32), index)
+        if size >= 0:
+            return index, int(size)
+        room *= 4
 
 
 def collect(corpus: Corpus, keys: np.ndarray, limit: int, workers: int, view: View = both_sides) -> Incidence:
     """Where the features `keys` (uint64) stand, in the first `limit` pairs. Feature i of the result is keys[i]."""
     works = [workspace(corpus) for _ in range(workers)]
     examples = [np.full((len(keys), 4), -1, np.int64) for _ in range(workers)]
-    room = 1 << int(np.ceil(np.log2(max(1024, 4 * len(keys)))))
-    table, numbers = np.zeros(room, np.uint64), np.zeros(room, np.int64)
-    counting.enter(keys, table, numbers)
-    frequent = np.zeros(min(1 << 22, 2 * room), np.uint8)
-    counting.mark_buckets(keys, frequent)
+    table, numbers, frequent = _known(keys)
     tables, kinds = tuple(codes()), (np.int32, np.int32, np.int8)
 
     def one(chunk: Chunk, worker: int) -> list[tuple[np.ndarray, ...]]:
-        at, parts, size = 0, [], BUFFER
-        while at < chunk.pairs:
-            found = tuple(np.empty(size, kind) for kind in kinds)
+        def read(at: int, found: tuple[np.ndarray, ...]) -> tuple[int, int]:
             n, after = counting.collect(
-                at, chunk.first, *view(chunk), tables, works[worker], frequent, table, numbers, found,
-                examples[worker],
-            )  # fmt: skip
-            size = size if after > at else 4 * size
-            parts.append(tuple(column[:n].copy() for column in found))
-            at = after
-        return parts
+                at, chunk.first, *view(chunk), tables, works[worker], frequent, table, numbers, found, examples[worker]
+            )
+            return int(n), int(after)
+
+        return _all_entries(chunk.pairs, kinds, read)
 
     parts = [p for chunk in corpus.over(one, workers, limit) for p in chunk]
-    size = np.zeros(len(keys), np.int64)
-    for _, features, _ in parts:
-        size += np.bincount(features, minlength=len(keys))
-    start = np.concatenate([np.zeros(1, np.int64), np.cumsum(size)])
-    pairs, signs, place = np.empty(start[-1], np.int32), np.empty(start[-1], np.int8), start[:-1].copy()
-    for part in parts:
-        counting.by_feature(*part, place, pairs, signs)
-    return Incidence(start, pairs, signs, limit, _first(examples))
+    return _by_feature(parts, len(keys), limit, _first(examples))
 
 
 def _first(examples: list[np.ndarray]) -> np.ndarray:

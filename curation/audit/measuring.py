@@ -24,37 +24,56 @@ FULL = np.uint8(255)  # a bucket that holds more says 255
 
 @njit(cache=True, nogil=True)
 def survey(texts, bounds, codes, marks, work, buckets, measures, hits, languages):
-    """Count every feature's occurrences in its bucket and measure every text.
+    """Measure every text and count every feature's occurrences in its bucket.
 
     `measures` (pairs, 2, len(MEASURES)), `hits` (pairs, 2): bits of lexicons (low 32) and scripts (from bit 32),
     `languages` (pairs, 2): index of the likeliest language + 1, 0 where none is likely.
     """
-    tokens, out, seen = work[0], work[1], work[2]
-    of_prompt, of_text, votes, bytes_of = seen
+    tokens, out = work[0], work[1]
     mask = len(buckets) - 1
     for p in range(len(bounds[0]) - 1):
-        stamp = np.uint32(2 * p + 1)
-        at, end = span(bounds[0], p)
-        n = read_tokens(texts[0], at, end, codes, tokens)
-        for k in range(n):
-            of_prompt[tokens[3][k] & WORDS] = stamp
+        read_prompt(p, texts, bounds, codes, work)
         for side in range(2):
-            text = texts[side + 1]
             at, end = span(bounds[side + 1], p)
-            n, count = note_all(text, at, end, codes, tokens, out)
+            n, count = note_all(texts[side + 1], at, end, codes, tokens, out)
             for k in range(n):
                 bucket = np.int64(out[0][k] >> np.uint64(3)) & mask
                 if buckets[bucket] != FULL:
                     buckets[bucket] += np.uint8(1)
-            found = measures[p, side]
-            measure_bytes(text, at, end, bytes_of, found)
-            measure_tokens(text, count, tokens, of_prompt, of_text, stamp, stamp + np.uint32(side), found)
-            hit = read_lexicons(count, tokens, marks)
-            if found[1] > 0:
-                hit |= read_scripts(text, at, end, codes, found[9] > 0)
-            hits[p, side], languages[p, side] = hit, read_language(count, tokens, marks, votes)
-    of_prompt[:] = 0
-    of_text[:] = 0
+            hits[p, side], languages[p, side] = measure(
+                p, side, texts[side + 1], at, end, count, codes, marks, work, measures[p, side]
+            )
+    forget(work)
+
+
+@njit(cache=True, nogil=True)
+def read_prompt(p, texts, bounds, codes, work):
+    """Stamp the words of a prompt, so that those of its answers are known."""
+    tokens, of_prompt = work[0], work[2][0]
+    at, end = span(bounds[0], p)
+    n = read_tokens(texts[0], at, end, codes, tokens)
+    for k in range(n):
+        of_prompt[tokens[3][k] & WORDS] = np.uint32(2 * p + 1)
+
+
+@njit(cache=True, nogil=True)
+def forget(work):
+    """Make the stamps fit for another chunk."""
+    work[2][0][:] = 0
+    work[2][1][:] = 0
+
+
+@njit(cache=True, nogil=True)
+def measure(p, side, text, at, end, count, codes, marks, work, found):
+    """Everything that is measured of a text whose tokens have been read: (lexicons and scripts, language)."""
+    of_prompt, of_text, votes, bytes_of = work[2]
+    stamp = np.uint32(2 * p + 1)
+    measure_bytes(text, at, end, bytes_of, found)
+    measure_tokens(text, count, work[0], of_prompt, of_text, stamp, stamp + np.uint32(side), found)
+    hit = read_lexicons(count, work[0], marks)
+    if found[1] > 0:
+        hit |= read_scripts(text, at, end, codes, found[9] > 0)
+    return hit, read_language(count, work[0], marks, votes)
 
 
 @njit(cache=True, nogil=True)

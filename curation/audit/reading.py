@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from json.encoder import encode_basestring as encode_text
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from curation.audit.corpus import Batch, Builder, Corpus, bytes_of, offsets_of
 from curation.errors import InputError
 from curation.files import Found, list_files, read_rows
 from curation.pair_source import SIDES, dialogue, imported_id, pair_row
-from curation.schema import Message, pair_id, prompt_id
+from curation.schema import Message, canonical_json, pair_id, prompt_id
 from curation.shards import is_shard_set
 from curation.source import CONTEXT_COLUMNS, CONVERSATIONS, PROMPT_COLUMNS, BadRow
 
@@ -92,30 +91,36 @@ def pair_ids_of(corpus: Corpus, pairs: Sequence[int]) -> list[str]:
     given = corpus.pair_ids.take(pa.array(wanted)).to_pylist()
     known = corpus.prompt_ids.take(pa.array(wanted)).to_pylist()
     missing = {int(p): pid for p, name, pid in zip(wanted, given, known, strict=True) if name is None}
-    made = {
-        pair: row_id(missing[pair], prompt.decode(), chosen.decode(), rejected.decode())
-        for pair, (prompt, chosen, rejected) in corpus.texts_of(list(missing)).items()
-    }
+    made = {pair: row_id(missing[pair], *texts) for pair, texts in corpus.texts_of(list(missing)).items()}
     return [name if name is not None else made[int(p)] for p, name in zip(wanted, given, strict=True)]
 
 
-def row_id(pid: str | None, prompt: str, chosen: str, rejected: str) -> str:
-    """Id of a pair whose sides came without ids: that of `pair_source.pair_row`, said shortly, for there may be many."""
-    if pid is None:
-        turns = dialogue(prompt) or [{"role": "user", "content": prompt}]
-        pid = prompt_id(turns)
-    sides = (_hash(f'["imported","{pid}",{encode_text(answer)}]') for answer in (chosen, rejected))
-    return (
-        _hash(f'["pair","{pid}","{next(sides)}","{next(sides)}"]') if pid.isalnum() else _long_id(pid, chosen, rejected)
-    )
+def row_id(pid: str | None, prompt: bytes, chosen: bytes, rejected: bytes) -> str:
+    """Id of a pair whose sides came without ids: that of `pair_source.pair_row`, made from bytes, for there may be many."""
+    if pid is None and (b":" not in prompt or dialogue(prompt.decode()) is None):
+        pid = _hash(b'["prompt",[["user","%b"]],null,null]' % _escaped(prompt))
+    elif pid is None:
+        pid = prompt_id(dialogue(prompt.decode()) or [])
+    if not pid.isalnum():
+        return pair_id(pid, *(imported_id(pid, answer.decode()) for answer in (chosen, rejected)))
+    name = pid.encode()
+    sides = [_hash(b'["imported","%b","%b"]' % (name, _escaped(answer))).encode() for answer in (chosen, rejected)]
+    return _hash(b'["pair","%b","%b","%b"]' % (name, *sides))
 
 
-def _long_id(pid: str, chosen: str, rejected: str) -> str:
-    return pair_id(pid, imported_id(pid, chosen), imported_id(pid, rejected))
+CONTROLS = bytes({*range(32)} - {*b"\n\r\t"})
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _escaped(text: bytes) -> bytes:
+    """The inside of a JSON string of canonical JSON."""
+    if len(text.translate(None, CONTROLS)) != len(text):
+        return canonical_json(text.decode()).encode()[1:-1]
+    plain = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return plain.replace(b"\n", b"\\n").replace(b"\r", b"\\r").replace(b"\t", b"\\t")
+
+
+def _hash(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:32]
 
 
 def prompt_text(messages: Sequence[Message]) -> str:

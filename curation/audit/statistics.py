@@ -72,8 +72,9 @@ class Tests:
         return sum(t.tried for t in self.thresholds)
 
 
-def test(chosen: np.ndarray, rejected: np.ndarray, squares: np.ndarray, group: np.ndarray) -> Tests:
-    """Sign tests of all features, adjusted by Tarone-Bonferroni within each group."""
+def test(chosen: np.ndarray, rejected: np.ndarray, squares: np.ndarray, group: np.ndarray, screened: int = 0) -> Tests:
+    """Sign tests of all features, adjusted by Tarone-Bonferroni within each group. `screened`: how many more were tried
+    in either group and ruled out before."""
     count, net = chosen + rejected, chosen - rejected
     z = net / np.sqrt(np.maximum(squares, 1))
     alone = squares == count  # never twice in one prompt with the same sign: the exact test
@@ -83,7 +84,7 @@ def test(chosen: np.ndarray, rejected: np.ndarray, squares: np.ndarray, group: n
     adjusted, q, thresholds = np.ones(len(p)), np.ones(len(p)), []
     for g in range(GROUPS):
         mine = np.flatnonzero(group == g)
-        tried = tarone(reach[mine], ALPHA / GROUPS)
+        tried = tarone(reach[mine], ALPHA / GROUPS) + screened
         adjusted[mine] = np.minimum(1.0, p[mine] * tried * GROUPS)
         testable = mine[reach[mine] <= ALPHA / GROUPS / tried]
         q[testable] = benjamini_hochberg(p[testable])

@@ -1,17 +1,22 @@
 """Every feature of a corpus, counted and tested, and where the ones at hand stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from curation.audit import kernel
 from curation.audit.corpus import Corpus
-from curation.audit.features import FAMILIES, Counts, Incidence, Signed, collect, counts_of, tally, with_signed
-from curation.audit.statistics import ALPHA, GROUPS, Tests, test, with_flips
+from curation.audit.features import FAMILIES, Counts, Incidence, Signed, Survey, counts_of, gathered, sweep, with_signed
+from curation.audit.flips import sums_by_prompt
+from curation.audit.signed import signed_features
+from curation.audit.statistics import Tests, test, with_flips
 
-ENTRIES = 14_000_000  # of the incidence; where there are more, it is of fewer pairs
-MOST = 400_000  # features of it then
+SAMPLE = 96 * 2**20  # bytes of text in which every feature is looked at; of larger sets this share or more
+SHARE = 0.08
+SCREEN = 2.5  # |z| in the sample from which on a feature is counted in all pairs
+GRAVE_PULL, GRAVE_SHARE, GRAVE_NET = 0.02, 0.0004, 0.7  # of features whose pairs are noted down while they are counted
+LEAST = 8  # one-sided pairs of the sample below which a feature is not looked at
 WORDS = [kernel.FAMILIES.index(f) for f in ("word", "phrase", "cased")]
 
 
@@ -25,41 +30,65 @@ class Table:
     tests: Tests
     found: Incidence
     complete: bool  # `found` has all pairs
+    whole: Mapping[
+        int, tuple[np.ndarray, np.ndarray]
+    ]  # pairs and signs, in the whole set, of features that may be grave
 
     @property
     def of_texts(self) -> int:
         return len(self.keys)
 
 
-def table_of(corpus: Corpus, buckets: np.ndarray, signed: Sequence[Signed], workers: int) -> Table:
-    """Count, test and collect. What is left uncounted could not have been significant, whatever its signs."""
-    least = 8 if corpus.pairs < 20_000 else 12 if corpus.pairs < 200_000 else 20
-    while True:
-        counts = tally(corpus, buckets, least, workers)
-        tests, family = _tests(counts, signed, corpus)
-        if least <= 8 or all(2.0 ** (1 - least) > ALPHA / GROUPS / t.tried for t in tests.thresholds):
-            break
-        least = 8
-    keep, limit, total = np.arange(len(counts.keys)), corpus.pairs, int(counts.count.sum())
-    if total > ENTRIES:
-        limit = corpus.whole_prompts(max(1, int(corpus.pairs * ENTRIES / total)))
-        order = np.lexsort((-counts.count, ~tests.significant[: len(keep)]))
-        keep = np.sort(order[:MOST])
-        kept = np.concatenate([keep, np.arange(len(counts.keys), len(counts.keys) + len(signed))])
-        tests, family = _of(tests, kept), family[kept]
-    found = with_signed(collect(corpus, counts.keys[keep], limit, workers), signed)
-    return Table(counts.keys[keep], signed, family, with_flips(tests, found, corpus), found, limit == corpus.pairs)
+def sample_of(corpus: Corpus) -> int:
+    """How many of the first pairs are the sample."""
+    return corpus.sample(max(SAMPLE, int(SHARE * int(corpus.sizes.sum()))))
 
 
-def _tests(counts: Counts, signed: Sequence[Signed], corpus: Corpus) -> tuple[Tests, np.ndarray]:
+def table_of(corpus: Corpus, seen: Survey, workers: int, more: Sequence[Signed] = ()) -> tuple[Table, Survey]:
+    """Gather, sweep and test. `seen`: the survey of the sample; it returns with the measures of all pairs."""
+    limit = sample_of(corpus)
+    keys, found = gathered(corpus, seen.buckets, LEAST, workers, limit)
+    seen = replace(seen, buckets=np.zeros(0, np.uint8))
+    tried = len(keys)
+    counts = _counts(keys, found, corpus)
+    whole: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    if limit < corpus.pairs:
+        net = np.abs(counts.chosen - counts.rejected)
+        grave = (net >= GRAVE_PULL * limit) | (
+            (counts.count >= GRAVE_SHARE * limit) & (net >= GRAVE_NET * counts.count)
+        )
+        kept = np.flatnonzero(grave | (net >= SCREEN * np.sqrt(np.maximum(1, counts.squares))))
+        keys, found, counts, likely = keys[kept], found.part(kept), _of_counts(counts, kept), grave[kept]
+        rest = sweep(corpus, seen, keys, likely, limit, workers)
+        seen = replace(seen, cut=seen.cut + rest.cut)
+        counts = Counts(
+            keys, counts.chosen + rest.counts.chosen, counts.rejected + rest.counts.rejected,
+            counts.squares + rest.counts.squares,
+        )  # fmt: skip
+        for i, f in enumerate(np.flatnonzero(likely).tolist()):
+            whole[f] = tuple(np.concatenate(c) for c in zip(found.of(f), rest.named.of(i), strict=True))  # type: ignore[assignment]
+    signed = [*signed_features(corpus, seen), *more]
+    tests, family = _tests(counts, signed, corpus, tried - len(keys))
+    found = with_signed(found, signed)
+    return Table(keys, signed, family, with_flips(tests, found, corpus), found, limit == corpus.pairs, whole), seen
+
+
+def _of_counts(counts: Counts, kept: np.ndarray) -> Counts:
+    return Counts(counts.keys[kept], counts.chosen[kept], counts.rejected[kept], counts.squares[kept])
+
+
+def _counts(keys: np.ndarray, found: Incidence, corpus: Corpus) -> Counts:
+    sums, squares = np.zeros(found.size, np.int64), np.zeros(found.size)
+    sums_by_prompt(found.start, found.pairs, found.signs.astype(np.int64), corpus.groups, sums, squares)
+    chosen = (found.count + sums) // 2
+    return Counts(keys, chosen, found.count - chosen, squares.astype(np.int64))
+
+
+def _tests(counts: Counts, signed: Sequence[Signed], corpus: Corpus, screened: int) -> tuple[Tests, np.ndarray]:
+    """`screened`: features the sample ruled out; they were tried all the same, and count among the words."""
     sums = counts_of(signed, corpus)
     columns = [np.concatenate(c) for c in zip((counts.chosen, counts.rejected, counts.squares), sums, strict=True)]
     family = np.concatenate([counts.family.astype(np.int64), [FAMILIES.index(s.family) for s in signed]]).astype(
         np.int64
     )
-    return test(columns[0], columns[1], columns[2], (~np.isin(family, WORDS)).astype(np.uint8)), family
-
-
-def _of(tests: Tests, kept: np.ndarray) -> Tests:
-    names = ("chosen", "rejected", "squares", "group", "z", "p", "p_adjusted", "q")
-    return replace(tests, **{n: getattr(tests, n)[kept] for n in names})
+    return test(columns[0], columns[1], columns[2], (~np.isin(family, WORDS)).astype(np.uint8), screened), family

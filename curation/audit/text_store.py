@@ -142,7 +142,7 @@ def _read_at(file: "IO[bytes]", offset: int, size: int) -> np.ndarray:
     out = np.empty(size, np.uint8)
     done = 0
     while done < size:
-        more = os.preadv(file.fileno(), [memoryview(out)[done:]], offset + done)
+        more = os.preadv(file.fileno(), [out[done:].data], offset + done)
         if not more:
             raise StorageError(
                 "audit", "a temporary file cut short", f"{size} bytes at {offset}", "free disk space, try again"

@@ -13,10 +13,10 @@ from scipy import stats
 
 from curation.audit import kernel
 from curation.audit.corpus import Corpus
-from curation.audit.features import Incidence, collect, prompts_alone, tally
+from curation.audit.features import Incidence, gathered, prompts_alone
 from curation.audit.flips import sums_by_prompt
 
-PAIRS = 40_000
+PAIRS = 30_000
 LEAST = 10  # pairs with a trigger that differ along the axis
 ALPHA = 0.0025  # the share of these tests in the chance of a false finding
 FAR = 0.25  # how far the share must be from the whole set's
@@ -49,9 +49,9 @@ def prompt_features(corpus: Corpus, workers: int) -> Prompts:
     """Words, phrases and signs of the prompts of the first pairs."""
     limit = corpus.whole_prompts(PAIRS)
     everything = np.full(1 << 16, 255, np.uint8)
-    counts = tally(corpus, everything, LEAST, workers, limit, prompts_alone)
-    usual = (counts.count <= limit // 2) & np.isin(counts.family, KINDS)
-    return Prompts(collect(corpus, counts.keys[usual], limit, workers, prompts_alone), int(usual.sum()))
+    keys, found = gathered(corpus, everything, LEAST, workers, limit, prompts_alone)
+    usual = np.flatnonzero((found.count <= limit // 2) & np.isin(keys & np.uint64(7), KINDS))
+    return Prompts(found.part(usual), len(usual))
 
 
 def triggers(prompts: Prompts, axes: Mapping[str, np.ndarray], groups: np.ndarray) -> list[Trigger]:

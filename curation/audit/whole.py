@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,11 @@ from curation.audit.gate import Gates, Rule, judge
 from curation.audit.overview import Curve, Match, length_curve, matches, means
 from curation.audit.probe import Residual, Rung, ladder, probe, residual_curve
 from curation.audit.reading import corpus_of
-from curation.audit.signed import measures, signed_features
+from curation.audit.signed import measures
 from curation.audit.statistics import ALPHA, detection_limit
 from curation.audit.strata import strata
 from curation.audit.surface import Surfaces
-from curation.audit.table import Table, table_of
+from curation.audit.table import Table, sample_of, table_of
 
 RULES = 5
 
@@ -75,10 +75,8 @@ def audit(
     """
     corpus = rows if isinstance(rows, Corpus) else corpus_of(rows)
     workers = workers or min(8, os.cpu_count() or 1)
-    seen = survey(corpus, workers)
-    values, signed = measures(seen), [*signed_features(corpus, seen), *more]
-    table = table_of(corpus, seen.buckets, signed, workers)
-    cut, seen = seen.cut, replace(seen, buckets=np.zeros(0, np.uint8))
+    table, seen = table_of(corpus, survey(corpus, workers, sample_of(corpus)), workers, more)
+    values, signed = measures(seen), table.signed
     surfaces = Surfaces(table.found, corpus, signed)
     kinds = strata(corpus, table.found.pairs_read, workers)
     listed = listed_findings(table, corpus, values["characters"], surfaces, kinds, gold, workers)
@@ -94,7 +92,7 @@ def audit(
     return Audit(
         verdict, reasons, corpus.pairs, corpus.prompts, table.tests.tried, limits[0], limits[1], tuple(rungs), tuple(residual),
         tuple(rules), tuple(findings), means(values), length_curve(values["characters"]), matches(corpus.columns), kinds.name,
-        _not_tested(corpus, table, cut), flagged(listed, words, corpus, ids),
+        _not_tested(corpus, table, seen.cut), flagged(listed, words, corpus, ids),
     )  # fmt: skip
 
 
