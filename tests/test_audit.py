@@ -251,7 +251,7 @@ def test_tarone_counts_only_what_could_be_significant():
 
 def test_the_detection_limit_is_the_power_it_says():
     threshold = Threshold(tried=1000, z=np.inf, luck=np.zeros(0))
-    coverage = _smallest(0.9, threshold, pairs=2000, power=0.9)
+    coverage = _smallest(0.9, threshold, pairs=2000, sample=2000, power=0.9)
     assert coverage is not None
     n, rng = round(coverage * 2000), np.random.default_rng(4)
     hits = [binomtest(int(b), n).pvalue <= ALPHA / GROUPS / 1000 for b in rng.binomial(n, 0.9, 4000)]

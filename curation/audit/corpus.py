@@ -118,9 +118,10 @@ class Corpus:
             mine = wanted[(wanted >= self._parts[p]) & (wanted < self._parts[p + 1])]
             if len(mine):
                 texts, bounds = self._store.part(p).take(self._arrivals[mine])
+                (a, b, c), ends = (t.tobytes() for t in texts), [n.tolist() for n in bounds]
                 for i, pair in enumerate(mine.tolist()):
-                    a, b, c = (t[n[i] : n[i + 1]].tobytes() for t, n in zip(texts, bounds, strict=True))
-                    found[pair] = (a, b, c)
+                    (a0, a1), (b0, b1), (c0, c1) = ((n[i], n[i + 1]) for n in ends)
+                    found[pair] = (a[a0:a1], b[b0:b1], c[c0:c1])
         return found
 
     def over(

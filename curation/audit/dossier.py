@@ -164,7 +164,7 @@ def _combinations(table: Table, corpus: Corpus, by_length: ByLength, surfaces: S
     return listed
 
 
-def found_triggers(corpus: Corpus, axes: Mapping[str, np.ndarray], lengths: np.ndarray, workers: int) -> list[Listed]:
+def found_triggers(corpus: Corpus, axes: Mapping[str, np.ndarray], workers: int) -> list[Listed]:
     """Findings in prompts: what turns the preference round along an axis (signs (M,))."""
     prompts = prompt_features(corpus, workers)
     listed = []

@@ -1,6 +1,6 @@
 """What a set looks like at large: measures of both sides, who wins at which ratio of lengths, which model beats which."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -32,10 +32,10 @@ class Match(NamedTuple):
     rejected: int
 
 
-def means(values: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def means(values: Iterable[tuple[str, np.ndarray]]) -> dict[str, dict[str, float]]:
     """Of each measure: how often the chosen side has more, of the pairs in which the sides differ."""
     found = {}
-    for name, v in values.items():
+    for name, v in values:
         more, less = int((v[:, 0] > v[:, 1]).sum()), int((v[:, 0] < v[:, 1]).sum())
         found[name] = {
             "chosen_more": more / max(1, more + less), "differ": (more + less) / max(1, len(v)),

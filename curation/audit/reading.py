@@ -149,7 +149,7 @@ def _batches(spec: str, limit: int | None, reasons: Counter[str], columns: set[s
     at = 0
     for file in files:
         try:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            parquet = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
             columns.update(parquet.schema_arrow.names)
             names = [n for n in parquet.schema_arrow.names if not n.endswith("_token_ids")]
             yield from _of_table(parquet.iter_batches(AT_ONCE, columns=names), at, file.name, reasons)

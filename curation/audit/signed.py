@@ -8,6 +8,7 @@ columns      the chosen side is of model A, stood first, was written by annotato
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -40,11 +41,13 @@ def measure(seen: Survey, name: str) -> np.ndarray:
     return found + 1 if name == "lines" else found
 
 
-def measures(seen: Survey) -> dict[str, np.ndarray]:
-    """All counts and shares, float64 (N, 2)."""
-    found = {name: measure(seen, name) for name in measuring.MEASURES}
-    shares = {RATIO_NAMES[name]: found[name] / np.maximum(1, found[of]) for name, of in RATIOS.items()}
-    return {**found, **shares}
+def measures(seen: Survey, limit: int | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """All counts and shares of the first `limit` pairs, one at a time: (name, float64 (limit, 2))."""
+    part = replace(seen, measures=seen.measures[:limit])
+    for name in measuring.MEASURES:
+        yield name, measure(part, name)
+    for name, of in RATIOS.items():
+        yield RATIO_NAMES[name], measure(part, name) / np.maximum(1, measure(part, of))
 
 
 def signed_features(corpus: Corpus, seen: Survey) -> list[Signed]:
@@ -55,7 +58,7 @@ def signed_features(corpus: Corpus, seen: Survey) -> list[Signed]:
             f"more {name}" if not name.startswith("share") else f"larger {name}",
             _sign(values[:, 0] - values[:, 1]),
         )
-        for name, values in measures(seen).items()
+        for name, values in measures(seen)
     ]
     found += [Signed("lexicon", name, _bit(seen.hits, n)) for n, name in enumerate(LEXICONS)]
     found += [Signed("script", name, _bit(seen.hits, 32 + n)) for n, name in enumerate(SCRIPTS)]

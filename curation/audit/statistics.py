@@ -20,6 +20,9 @@ GROUPS = 2
 FLIPS = 1024
 SELF_NORMALISED = 3.178  # P(Σ ε_g D_g ≥ z √ΣD²) ≤ 3.178 P(N ≥ z): Bentkus & Dzindzalieta 2015, the best constant
 LEAST_Z = 2.5  # below this nothing is significant among many
+LEAST = 8  # one-sided pairs of the sample below which a feature is not looked at
+SCREEN = 2.5  # |z| in the sample from which on a feature is counted in all pairs
+GRAVE_PULL, GRAVE_SHARE, GRAVE_NET = 0.02, 0.0004, 0.7  # what is counted in all pairs as well
 LENGTH_BINS = np.array([-1.5, -1.0, -0.7, -0.45, -0.25, -0.1, 0.1, 0.25, 0.45, 0.7, 1.0, 1.5])  # ln(chosen / rejected)
 RARITIES = 10  # classes of features by how often they are one-sided
 LEAST_OF_BIN = 4  # pairs of a bin in which a feature is one-sided, for it to have a say
@@ -232,21 +235,43 @@ def wilson(hits: np.ndarray, n: np.ndarray, z: float = 1.96) -> tuple[np.ndarray
     return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
 
 
-def detection_limit(threshold: Threshold, pairs: int, power: float = 0.9) -> dict[str, float | None]:
-    """For a purity, the smallest coverage found with `power` in this many pairs of different prompts; None: none is."""
-    return {str(purity): _smallest(purity, threshold, pairs, power) for purity in (1.0, 0.9, 0.75, 0.6)}
+def may_be_grave(count: np.ndarray, net: np.ndarray, pairs: int) -> np.ndarray:
+    """Features of a sample of `pairs` pairs that may be more than info in the whole set. `net`: |chosen − rejected|."""
+    found: np.ndarray = (net >= GRAVE_PULL * pairs) | ((count >= GRAVE_SHARE * pairs) & (net >= GRAVE_NET * count))
+    return found
 
 
-def chance_to_find(threshold: Threshold, n: int, purity: float) -> float:
-    """The power of the test for a feature that is one-sided in n pairs of different prompts."""
-    return float(stats.binom.sf(threshold.need(n) - 1, n, purity))
+def detection_limit(threshold: Threshold, pairs: int, sample: int, power: float = 0.9) -> dict[str, float | None]:
+    """For a purity, the smallest coverage found with `power` in this many pairs of different prompts, of which `sample`
+    are looked at whole; None: none is."""
+    return {str(purity): _smallest(purity, threshold, pairs, sample, power) for purity in (1.0, 0.9, 0.75, 0.6)}
 
 
-def _smallest(purity: float, threshold: Threshold, pairs: int, power: float) -> float | None:
+def chance_to_find(threshold: Threshold, n: int, purity: float, share: float = 1.0, sample: int = 0) -> float:
+    """The power of the test for a feature that is one-sided in n pairs of different prompts. `share`: the sample's part
+    of the set, `sample`: its pairs; the feature must be noticed there first."""
+    found = float(stats.binom.sf(threshold.need(n) - 1, n, purity))
+    return found if share >= 1 else min(found, _noticed(n * share, purity, sample))
+
+
+def _noticed(expected: float, purity: float, sample: int) -> float:
+    """Chance that a feature expected in so many pairs of the sample passes its screen."""
+    spread = 5 * max(1.0, expected) ** 0.5
+    counts = np.unique(np.linspace(max(LEAST, expected - spread), expected + spread + LEAST, 60).astype(np.int64))
+    weights = stats.poisson.pmf(counts, expected)
+    total = stats.poisson.sf(LEAST - 1, expected)
+    need = np.ceil((counts + SCREEN * np.sqrt(counts)) / 2)
+    pure = np.where(counts >= GRAVE_SHARE * sample, np.ceil((1 + GRAVE_NET) / 2 * counts), np.inf)
+    large = np.ceil((counts + GRAVE_PULL * sample) / 2)
+    passes = stats.binom.sf(np.minimum(np.minimum(need, pure), large) - 1, counts, purity)
+    return float(total * (weights * passes).sum() / max(weights.sum(), 1e-300))
+
+
+def _smallest(purity: float, threshold: Threshold, pairs: int, sample: int, power: float) -> float | None:
     low, high = 1, pairs + 1
     while low < high:
         n = (low + high) // 2
-        if chance_to_find(threshold, n, purity) >= power:
+        if chance_to_find(threshold, n, purity, sample / pairs, sample) >= power:
             high = n
         else:
             low = n + 1

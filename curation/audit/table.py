@@ -10,13 +10,9 @@ from curation.audit.corpus import Corpus
 from curation.audit.features import FAMILIES, Counts, Incidence, Signed, Survey, counts_of, gathered, sweep, with_signed
 from curation.audit.flips import sums_by_prompt
 from curation.audit.signed import signed_features
-from curation.audit.statistics import Tests, test, with_flips
+from curation.audit.statistics import LEAST, SCREEN, Tests, may_be_grave, test, with_flips
 
-SAMPLE = 96 * 2**20  # bytes of text in which every feature is looked at; of larger sets this share or more
-SHARE = 0.08
-SCREEN = 2.5  # |z| in the sample from which on a feature is counted in all pairs
-GRAVE_PULL, GRAVE_SHARE, GRAVE_NET = 0.02, 0.0004, 0.7  # of features whose pairs are noted down while they are counted
-LEAST = 8  # one-sided pairs of the sample below which a feature is not looked at
+SAMPLE = 68 * 2**20  # bytes of text in which every feature is looked at
 WORDS = [kernel.FAMILIES.index(f) for f in ("word", "phrase", "cased")]
 
 
@@ -41,7 +37,7 @@ class Table:
 
 def sample_of(corpus: Corpus) -> int:
     """How many of the first pairs are the sample."""
-    return corpus.sample(max(SAMPLE, int(SHARE * int(corpus.sizes.sum()))))
+    return corpus.sample(SAMPLE)
 
 
 def table_of(corpus: Corpus, seen: Survey, workers: int, more: Sequence[Signed] = ()) -> tuple[Table, Survey]:
@@ -54,9 +50,7 @@ def table_of(corpus: Corpus, seen: Survey, workers: int, more: Sequence[Signed] 
     whole: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     if limit < corpus.pairs:
         net = np.abs(counts.chosen - counts.rejected)
-        grave = (net >= GRAVE_PULL * limit) | (
-            (counts.count >= GRAVE_SHARE * limit) & (net >= GRAVE_NET * counts.count)
-        )
+        grave = may_be_grave(counts.count, net, limit)
         kept = np.flatnonzero(grave | (net >= SCREEN * np.sqrt(np.maximum(1, counts.squares))))
         keys, found, counts, likely = keys[kept], found.part(kept), _of_counts(counts, kept), grave[kept]
         rest = sweep(corpus, seen, keys, likely, limit, workers)

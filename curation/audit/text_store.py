@@ -6,6 +6,7 @@ all pairs ordered by that hash.
 
 import os
 import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -56,13 +57,25 @@ class TextStore:
     _arrived: int = 0
     _file: "IO[bytes] | None" = None
     _flushes: list[tuple[int, int, np.ndarray, np.ndarray]] = field(default_factory=list)
+    _writer: ThreadPoolExecutor | None = None  # writes one buffer while the next fills
+    _writing: "Future[None] | None" = None
 
     def add(self, texts: Texts, bounds: Bounds, prompt_hash: np.ndarray) -> None:
         """Take rows in. A text of row i is text[bounds[i] : bounds[i + 1]]."""
         self._held.append((texts, bounds, prompt_hash))
         self._held_bytes += int(sum(b[-1] - b[0] for b in bounds))
         if self._held_bytes > (BUFFER if self._file else self.in_memory):
-            self._flush()
+            self._start_writing()
+
+    def _start_writing(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="thresher-audit-")  # noqa: SIM115 (read until the corpus is gone)
+            self._writer = ThreadPoolExecutor(1)
+        if self._writing is not None:
+            self._writing.result()
+        held, self._held, self._held_bytes = self._held, [], 0
+        assert self._writer is not None
+        self._writing = self._writer.submit(self._flush, held)
 
     @property
     def parts(self) -> int:
@@ -71,10 +84,14 @@ class TextStore:
 
     def finish(self) -> None:
         """No more rows."""
-        if self._file:
-            self._flush()
+        if self._file and self._writer and self._writing:
+            self._writing.result()
+            self._flush(self._held)
+            self._held = []
+            self._writer.shutdown()
+            self._writer = self._writing = None
         elif len(self._held) > 1:
-            self._held = [self._together()]
+            self._held = [_together(self._held)]
 
     def part(self, number: int) -> Part:
         """One part; a row's part is the first byte of its prompt hash."""
@@ -88,25 +105,12 @@ class TextStore:
         arrivals = np.concatenate([f[2] for f in found])
         return Part((texts[0], texts[1], texts[2]), (ends[0], ends[1], ends[2]), arrivals)
 
-    def _together(self) -> tuple[Texts, Bounds, np.ndarray]:
-        """What is held as one."""
-        texts, bounds = [], []
-        for which in range(3):
-            cut = [t[which][b[which][0] : b[which][-1]] for t, b, _ in self._held]
-            sizes = [np.diff(b[which]) for _, b, _ in self._held]
-            texts.append(np.concatenate([*cut, np.zeros(1, np.uint8)]))
-            bounds.append(np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sizes))]))
-        hashes = np.concatenate([h for _, _, h in self._held])
-        return (texts[0], texts[1], texts[2]), (bounds[0], bounds[1], bounds[2]), hashes
-
-    def _flush(self) -> None:
-        """Write what is held, part by part, each part's three columns one after the other."""
-        if not self._held:
+    def _flush(self, held: list[tuple[Texts, Bounds, np.ndarray]]) -> None:
+        """Write rows part by part, each part's three columns one after the other."""
+        if not held:
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="thresher-audit-")  # noqa: SIM115 (read until the corpus is gone)
-        texts, bounds, hashes = self._together()
-        self._held, self._held_bytes = [], 0
+        assert self._file is not None
+        texts, bounds, hashes = _together(held)
         part = (hashes >> np.uint64(56)).astype(np.int64)
         order = np.argsort(part, kind="stable")
         rows = np.searchsorted(part[order], np.arange(PARTS + 1))
@@ -135,6 +139,18 @@ class TextStore:
             texts.append(_read_at(self._file, offset, size))
             offset += size
         return texts, table[first:last, 1:], table[first:last, 0] + base
+
+
+def _together(held: list[tuple[Texts, Bounds, np.ndarray]]) -> tuple[Texts, Bounds, np.ndarray]:
+    """Several batches as one."""
+    texts, bounds = [], []
+    for which in range(3):
+        cut = [t[which][b[which][0] : b[which][-1]] for t, b, _ in held]
+        sizes = [np.diff(b[which]) for _, b, _ in held]
+        texts.append(np.concatenate([*cut, np.zeros(1, np.uint8)]))
+        bounds.append(np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sizes))]))
+    hashes = np.concatenate([h for _, _, h in held])
+    return (texts[0], texts[1], texts[2]), (bounds[0], bounds[1], bounds[2]), hashes
 
 
 def _read_at(file: "IO[bytes]", offset: int, size: int) -> np.ndarray:

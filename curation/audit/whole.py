@@ -19,7 +19,7 @@ from curation.audit.gate import Gates, Rule, judge
 from curation.audit.overview import Curve, Match, length_curve, matches, means
 from curation.audit.probe import Residual, Rung, ladder, probe, residual_curve
 from curation.audit.reading import corpus_of
-from curation.audit.signed import measures
+from curation.audit.signed import measure, measures
 from curation.audit.statistics import ALPHA, detection_limit
 from curation.audit.strata import strata
 from curation.audit.surface import Surfaces
@@ -76,29 +76,30 @@ def audit(
     corpus = rows if isinstance(rows, Corpus) else corpus_of(rows)
     workers = workers or min(8, os.cpu_count() or 1)
     table, seen = table_of(corpus, survey(corpus, workers, sample_of(corpus)), workers, more)
-    values, signed = measures(seen), table.signed
+    characters, signed = measure(seen, "characters"), table.signed
     surfaces = Surfaces(table.found, corpus, signed)
     kinds = strata(corpus, table.found.pairs_read, workers)
-    listed = listed_findings(table, corpus, values["characters"], surfaces, kinds, gold, workers)
-    given = probe(table.found, table.family, values, corpus.groups, kinds, workers)
+    listed = listed_findings(table, corpus, characters, surfaces, kinds, gold, workers)
+    given = probe(
+        table.found, table.family, dict(measures(seen, table.found.pairs_read)), corpus.groups, kinds, workers
+    )
     rungs = ladder(given, embeddings)
     words = next(r for r in rungs if r.name == "ngrams")
     residual = residual_curve(given, [x.group.features for x in listed if x.group], words)
-    listed += found_triggers(corpus, _axes(values, signed, words), values["characters"], workers)
+    listed += found_triggers(corpus, _axes(characters, signed, words), workers)
     rules = rule_list(table.found, listed)
     findings, ids = named(listed, corpus)
     verdict, reasons = judge(findings, rungs, rules, table.found.pairs_read, gates or Gates())
-    limits = [detection_limit(t, corpus.pairs) for t in table.tests.thresholds]
+    limits = [detection_limit(t, corpus.pairs, table.found.pairs_read) for t in table.tests.thresholds]
     return Audit(
         verdict, reasons, corpus.pairs, corpus.prompts, table.tests.tried, limits[0], limits[1], tuple(rungs), tuple(residual),
-        tuple(rules), tuple(findings), means(values), length_curve(values["characters"]), matches(corpus.columns), kinds.name,
+        tuple(rules), tuple(findings), means(measures(seen)), length_curve(characters), matches(corpus.columns), kinds.name,
         _not_tested(corpus, table, seen.cut), flagged(listed, words, corpus, ids),
     )  # fmt: skip
 
 
-def _axes(values: dict[str, np.ndarray], signed: Sequence[Signed], words: Rung) -> dict[str, np.ndarray]:
+def _axes(characters: np.ndarray, signed: Sequence[Signed], words: Rung) -> dict[str, np.ndarray]:
     """Directions along which a trigger may turn the preference."""
-    characters = values["characters"]
     found = {"the longer answer": np.sign(characters[:, 0] - characters[:, 1])}
     refusals = [s.signs for s in signed if s.name == "refusal"]
     if refusals:
