@@ -163,7 +163,7 @@ class Builder:
         a, b, c = batch.texts
         texts, bounds = (bytes_of(a), bytes_of(b), bytes_of(c)), (offsets_of(a), offsets_of(b), offsets_of(c))
         prompt, chosen, rejected = (blobs.hash_texts(t, b) for t, b in zip(texts, bounds, strict=True))
-        given = np.asarray(batch.prompt_ids.is_valid())
+        given = booleans(batch.prompt_ids.is_valid())
         if given.any():
             ids = batch.prompt_ids.fill_null("").cast(pa.large_string())
             prompt = np.where(given, blobs.hash_texts(bytes_of(ids), offsets_of(ids)), prompt)
@@ -207,7 +207,7 @@ class Builder:
         for name in names:
             parts = [b.columns.get(name, pa.nulls(len(b.rows), pa.string())) for b in self._batches]
             whole = pa.chunked_array([p.cast(pa.string()).dictionary_encode() for p in parts]).unify_dictionaries()
-            found[name] = whole.combine_chunks().take(pa.array(order)) if len(parts) else whole
+            found[name] = whole.combine_chunks().take(whole_numbers(order)) if len(parts) else whole
             if isinstance(found[name], pa.ChunkedArray):
                 found[name] = found[name].combine_chunks()
         return found
@@ -224,7 +224,7 @@ def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
 
 
 def _taken(parts: list[pa.Array], order: np.ndarray) -> pa.Array:
-    whole = pa.chunked_array([p.cast(pa.string()) for p in parts], pa.string()).take(pa.array(order, pa.int64()))
+    whole = pa.chunked_array([p.cast(pa.string()) for p in parts], pa.string()).take(whole_numbers(order))
     return pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], pa.string())
 
 
@@ -237,3 +237,21 @@ def offsets_of(texts: pa.Array) -> np.ndarray:
     if not len(texts):
         return np.zeros(1, np.int64)
     return np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
+
+
+def booleans(array: pa.Array) -> np.ndarray:
+    """A boolean array without nulls; Arrow's own way would import pandas first."""
+    bits = np.unpackbits(np.frombuffer(array.buffers()[1], np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + len(array)].astype(bool)
+
+
+def codes_of(column: pa.DictionaryArray) -> np.ndarray:
+    """int64: each row's place in the column's dictionary, -1 where it has no value."""
+    index = column.indices.cast(pa.int64())
+    values = np.frombuffer(index.buffers()[1], np.int64)[index.offset : index.offset + len(index)]
+    return np.where(booleans(index.is_valid()), values, -1) if index.null_count else values
+
+
+def whole_numbers(values: np.ndarray) -> pa.Array:
+    """int64 values as Arrow's; its own way would import pandas first."""
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values, np.int64))])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curation.audit.corpus import Corpus
+from curation.audit.corpus import Corpus, whole_numbers
 from curation.audit.evidence import Evidence, beside, collected, judged, model_pairs, swapped_purity, z_within_models
 from curation.audit.features import Counts, Incidence, collect
 from curation.audit.findings import (
@@ -223,7 +223,7 @@ def flagged(listed: Sequence[Listed], words: Rung, corpus: Corpus, ids: Mapping[
                 ahead[i].append(f.feature)
     bits = [float(words.per_pair[p]) if p < len(words.per_pair) else None for p in pairs.tolist()]
     columns = {
-        "pair_id": pa.array([ids[p] for p in pairs.tolist()], pa.string()), "row": pa.array(corpus.rows[pairs], pa.int64()),
+        "pair_id": pa.array([ids[p] for p in pairs.tolist()], pa.string()), "row": whole_numbers(corpus.rows[pairs]),
         "bits": pa.array(bits, pa.float64()), "findings": pa.array(names, pa.list_(pa.string())),
         "for_the_label": pa.array(ahead, pa.list_(pa.string())),
     }  # fmt: skip

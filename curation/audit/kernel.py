@@ -10,7 +10,7 @@ Numba, cached beside this file: the first call on a machine compiles for some se
 import numpy as np
 from numba import njit
 
-from curation.audit.codes import BREAK, CODES, JOINER, LETTER, SINGLE, SPACE, SYMBOL
+from curation.audit.codes import BEYOND, BREAK, CODES, JOINER, LETTER, SINGLE, SPACE, SYMBOL
 from curation.audit.eights import HIGH, THREE, first, letters_of, load, zeros_below
 
 FAMILIES = ("word", "phrase", "cased", "character", "opener", "closer", "whitespace", "format")
@@ -48,7 +48,9 @@ def code_at(text, i, end):
 
 @njit(cache=True, nogil=True)
 def kind_of(code, kinds):
-    return kinds[code] if code < CODES else np.uint8(SYMBOL)
+    if code < CODES:
+        return kinds[code]
+    return np.uint8(SINGLE) if BEYOND[0] <= code < BEYOND[1] else np.uint8(SYMBOL)
 
 
 @njit(cache=True, nogil=True)

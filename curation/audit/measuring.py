@@ -7,7 +7,7 @@ without loss.
 import numpy as np
 from numba import njit
 
-from curation.audit.codes import BREAK, CODES, LETTER, SINGLE, SYMBOL
+from curation.audit.codes import BEYOND, BREAK, CODES, LETTER, SCRIPTS, SINGLE, SYMBOL
 from curation.audit.kernel import code_at, joined, look_up, note_all, read_tokens, span
 
 MEASURES = (
@@ -19,6 +19,7 @@ MARKED = 8  # tokens of the longest phrase in a lexicon
 WORDS = np.uint64((1 << 14) - 1)  # of a hash: the place of a word among those seen
 BEGINNINGS = np.uint64((1 << 14) - 1)
 SPOKEN = 96  # tokens looked at to guess a language
+HAN = SCRIPTS.index("Han")
 FULL = np.uint8(255)  # a bucket that holds more says 255
 
 
@@ -151,7 +152,7 @@ def read_scripts(text, at, end, codes, foreign):
             i += 1
             continue
         code, size = code_at(text, i, end)
-        which = codes[2][code] if code < CODES else np.uint8(255)
+        which = codes[2][code] if code < CODES else np.uint8(HAN if BEYOND[0] <= code < BEYOND[1] else 255)
         if which != 255:
             hit |= np.uint64(1) << (np.uint64(which) + np.uint64(32))
         i += size

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.audit import blobs
-from curation.audit.corpus import Batch, Builder, Corpus, bytes_of, offsets_of
+from curation.audit.corpus import Batch, Builder, Corpus, booleans, bytes_of, offsets_of, whole_numbers
 from curation.errors import InputError
 from curation.files import Found, list_files, read_rows
 from curation.pair_source import SIDES, dialogue, imported_id, pair_row
@@ -88,8 +88,8 @@ def corpus_of(rows: pa.Table) -> Corpus:
 def pair_ids_of(corpus: Corpus, pairs: Sequence[int]) -> list[str]:
     """The ids of some pairs: given, or what `pair_source` would give them."""
     wanted = np.asarray(pairs, np.int64)
-    given = corpus.pair_ids.take(pa.array(wanted)).to_pylist()
-    known = corpus.prompt_ids.take(pa.array(wanted)).to_pylist()
+    given = corpus.pair_ids.take(whole_numbers(wanted)).to_pylist()
+    known = corpus.prompt_ids.take(whole_numbers(wanted)).to_pylist()
     missing = {int(p): pid for p, name, pid in zip(wanted, given, known, strict=True) if name is None}
     made = {pair: row_id(missing[pair], *texts) for pair, texts in corpus.texts_of(list(missing)).items()}
     return [name if name is not None else made[int(p)] for p, name in zip(wanted, given, strict=True)]
@@ -168,8 +168,8 @@ def _of_table(batches: Iterable[pa.RecordBatch], at: int, name: str, reasons: Co
             odd = np.ones(batch.num_rows, bool)
         else:
             odd = _odd(texts)
-            plain = pa.array(~odd)
             if not odd.all():
+                plain = pa.array(~odd)
                 kept = batch.filter(plain) if odd.any() else batch
                 sides = (texts[0].filter(plain), texts[1].filter(plain), texts[2].filter(plain)) if odd.any() else texts
                 yield Batch(
@@ -232,10 +232,9 @@ def _odd(texts: tuple[pa.Array, pa.Array, pa.Array]) -> np.ndarray:
             column.validate(full=True)
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return np.ones(len(odd), bool)
-        odd |= np.asarray(column.is_null().to_numpy(zero_copy_only=False), bool)
+        odd |= booleans(column.is_null())
         odd |= blobs.blank(bytes_of(column), offsets_of(column))
-    same = pc.fill_null(pc.equal(texts[1], texts[2]), True)
-    found: np.ndarray = odd | np.asarray(same.to_numpy(zero_copy_only=False), bool)
+    found: np.ndarray = odd | booleans(pc.equal(texts[1], texts[2]))
     return found
 
 

@@ -12,11 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.audit import measuring
 from curation.audit.codes import SCRIPTS
-from curation.audit.corpus import Corpus
+from curation.audit.corpus import Corpus, codes_of
 from curation.audit.features import Signed, Survey
 from curation.audit.lexicons import LANGUAGES, LEXICONS
 from curation.pair_source import SIDES
@@ -105,8 +104,7 @@ def strata_columns(columns: Mapping[str, pa.DictionaryArray], most: int = 64) ->
 
 
 def _codes(column: pa.DictionaryArray) -> tuple[np.ndarray, list[str]]:
-    index = pc.fill_null(column.indices, -1)
-    return np.asarray(index).astype(np.int64), column.dictionary.to_pylist()
+    return codes_of(column), column.dictionary.to_pylist()
 
 
 def _bit(hits: np.ndarray, bit: int) -> np.ndarray:

@@ -9,9 +9,8 @@ and everything else (openers, whitespace, format, numbers, lexicons …), of whi
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from curation.audit import flips
+from curation.audit import flips, tails
 from curation.audit.corpus import Corpus
 from curation.audit.features import Incidence
 
@@ -40,7 +39,7 @@ class Threshold:
 
     def need(self, n: int) -> int:
         """How many of n one-sided pairs of different prompts must agree."""
-        exact = int(stats.binom.isf(ALPHA / GROUPS / self.tried / 2, n, 0.5)) + 1
+        exact = tails.binomial_inverse(ALPHA / GROUPS / self.tried / 2, n)
         if not np.isfinite(self.z):
             return exact
         return min(exact, int(np.ceil((n + self.z * n**0.5) / 2 - 1e-9)))
@@ -123,15 +122,15 @@ def with_flips(tests: Tests, found: Incidence, corpus: Corpus, seed: int = 0) ->
 def _binomial(net: np.ndarray, count: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Two-sided sign test: P(|2B − n| ≥ |net|), B ~ Binomial(n, ½). Exact where it matters (|z| > 2), else a normal
     tail that is nowhere near significance."""
-    found: np.ndarray = 2 * stats.norm.sf(np.abs(z))
+    found: np.ndarray = 2 * tails.normal(np.abs(z))
     far = np.flatnonzero(np.abs(z) > 2)
     more = (count[far] + np.abs(net[far])) // 2
-    found[far] = np.minimum(1.0, 2 * stats.binom.sf(more - 1, count[far], 0.5))
+    found[far] = np.minimum(1.0, 2 * tails.binomial(more, count[far], 0.5))
     return found
 
 
 def _bound(z: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.minimum(1.0, 2 * SELF_NORMALISED * stats.norm.sf(np.abs(z)))
+    found: np.ndarray = np.minimum(1.0, 2 * SELF_NORMALISED * tails.normal(np.abs(z)))
     return found
 
 
@@ -250,7 +249,7 @@ def detection_limit(threshold: Threshold, pairs: int, sample: int, power: float 
 def chance_to_find(threshold: Threshold, n: int, purity: float, share: float = 1.0, sample: int = 0) -> float:
     """The power of the test for a feature that is one-sided in n pairs of different prompts. `share`: the sample's part
     of the set, `sample`: its pairs; the feature must be noticed there first."""
-    found = float(stats.binom.sf(threshold.need(n) - 1, n, purity))
+    found = float(tails.binomial(threshold.need(n), n, purity))
     return found if share >= 1 else min(found, _noticed(n * share, purity, sample))
 
 
@@ -258,12 +257,12 @@ def _noticed(expected: float, purity: float, sample: int) -> float:
     """Chance that a feature expected in so many pairs of the sample passes its screen."""
     spread = 5 * max(1.0, expected) ** 0.5
     counts = np.unique(np.linspace(max(LEAST, expected - spread), expected + spread + LEAST, 60).astype(np.int64))
-    weights = stats.poisson.pmf(counts, expected)
-    total = stats.poisson.sf(LEAST - 1, expected)
+    weights = tails.poisson_weights(counts, expected)
+    total = tails.poisson(LEAST, expected)
     need = np.ceil((counts + SCREEN * np.sqrt(counts)) / 2)
     pure = np.where(counts >= GRAVE_SHARE * sample, np.ceil((1 + GRAVE_NET) / 2 * counts), np.inf)
     large = np.ceil((counts + GRAVE_PULL * sample) / 2)
-    passes = stats.binom.sf(np.minimum(np.minimum(need, pure), large) - 1, counts, purity)
+    passes = tails.binomial(np.minimum(np.minimum(need, pure), large), counts, purity)
     return float(total * (weights * passes).sum() / max(weights.sum(), 1e-300))
 
 

@@ -7,11 +7,10 @@ on hashed, idf-weighted bags of words, started and run the same way every time.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from curation.audit import nearby
+from curation.audit import nearby, tails
 from curation.audit.codes import codes
-from curation.audit.corpus import Chunk, Corpus
+from curation.audit.corpus import Chunk, Corpus, codes_of
 from curation.audit.features import workspace
 from curation.audit.signed import strata_columns
 
@@ -44,7 +43,7 @@ def strata(corpus: Corpus, limit: int, workers: int) -> Strata:
     named = strata_columns(corpus.columns)
     if named:
         column = corpus.columns[named[0]]
-        index = np.asarray(column.indices.fill_null(-1)).astype(np.int64)[:limit]
+        index = codes_of(column)[:limit]
         return Strata(named[0], index, len(column.dictionary))
     of_prompt = clusters(bags(corpus, limit, workers))
     return Strata("prompt words", of_prompt[corpus.groups[:limit]], CLUSTERS)
@@ -101,4 +100,4 @@ def heterogeneity(pairs: np.ndarray, signs: np.ndarray, strata: Strata) -> Heter
     against = 2 * b - n if share < 0.5 else n - 2 * b
     opposed = bool((against > 3.3 * np.sqrt(n)).any())
     free = len(n) - 1
-    return Heterogeneity(max(0.0, (q - free) / q) if q > 0 else 0.0, float(stats.chi2.sf(q, free)), opposed, len(n))
+    return Heterogeneity(max(0.0, (q - free) / q) if q > 0 else 0.0, tails.chi_square(q, free), opposed, len(n))

@@ -7,9 +7,8 @@ pairs the chosen answer alone has both, in how many the rejected one. What one o
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from curation.audit import counting, nearby
+from curation.audit import counting, nearby, tails
 from curation.audit.codes import codes
 from curation.audit.corpus import Chunk, Corpus
 from curation.audit.features import workspace
@@ -45,7 +44,7 @@ def together(corpus: Corpus, keys: np.ndarray, z_alone: np.ndarray, workers: int
     n = b + c
     z = np.triu((b - c) / np.sqrt(np.maximum(n, 1)), 1)
     tried = max(1, len(keys) * (len(keys) - 1) // 2)
-    need = stats.norm.isf(ALPHA / 2 / tried)
+    need = tails.normal_inverse(ALPHA / 2 / tried)
     alone = np.maximum(np.abs(z_alone)[:, None], np.abs(z_alone)[None, :])
     candidates = np.argwhere((np.abs(z) >= 0.9 * need) & (np.abs(z) >= alone + BEYOND))
     order = np.argsort(-np.abs(z[tuple(candidates.T)]), kind="stable")[: 4 * MOST]
@@ -78,6 +77,6 @@ def _tested(words: tuple[int, int], has: np.ndarray, groups: np.ndarray, tried: 
     sums = np.bincount(groups[where], signs[where], minlength=1)
     squares, net, n = int((sums**2).sum()), int(signs.sum()), len(where)
     z = net / max(1, squares) ** 0.5
-    exact = 2 * stats.binom.sf((n + abs(net)) // 2 - 1, n, 0.5)
-    p = float(min(1.0, exact if squares == n else 2 * SELF_NORMALISED * stats.norm.sf(abs(z))))
+    exact = 2 * float(tails.binomial((n + abs(net)) // 2, n, 0.5))
+    p = float(min(1.0, exact if squares == n else 2 * SELF_NORMALISED * float(tails.normal(abs(z)))))
     return Together(words, where, signs[where], squares, float(z), p, min(1.0, p * tried))

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from curation.audit import kernel
+from curation.audit import kernel, tails
 from curation.audit.corpus import Corpus
 from curation.audit.features import Incidence, gathered, prompts_alone
 from curation.audit.flips import sums_by_prompt
@@ -88,11 +87,11 @@ def _along(name: str, signs: np.ndarray, found: Incidence, groups: np.ndarray, t
     variance = np.maximum(squares / 2.0**40, n * max(usual * (1 - usual), 1e-3))
     z = total / 2.0**20 / np.sqrt(np.maximum(variance, 1e-9))
     share = ahead / np.maximum(n, 1)
-    need = stats.norm.isf(ALPHA / 2 / tried)
+    need = tails.normal_inverse(ALPHA / 2 / tried)
     made = []
     for f in np.flatnonzero((n >= LEAST) & (np.abs(z) >= 0.9 * need) & (np.abs(share - usual) >= FAR)).tolist():
-        exact = stats.binomtest(int(ahead[f]), int(n[f]), min(max(usual, 1e-3), 1 - 1e-3)).pvalue
-        p = float(max(exact, 2 * stats.norm.sf(abs(z[f]))))
+        exact = tails.binomial_test(int(ahead[f]), int(n[f]), min(max(usual, 1e-3), 1 - 1e-3))
+        p = float(max(exact, 2 * float(tails.normal(abs(z[f])))))
         if p * tried <= ALPHA:
             mine = found.pairs[found.start[f] : found.start[f + 1]].astype(np.int64)
             mine = mine[signs[mine] != 0]
