@@ -119,6 +119,16 @@ class Corpus:
                     found[pair] = (a, b, c)
         return found
 
+    def content(self) -> str:
+        """A hash of all answers, in whatever order, 16 hex digits: two readings of the same pairs have the same."""
+        total = 0
+        for chunk in self.chunks():
+            _, chosen, rejected = (kernel.hash_texts(t, b) for t, b in zip(chunk.texts, chunk.bounds, strict=True))
+            both = _mixed(np.zeros(chunk.pairs, np.uint64), chosen, rejected)
+            with np.errstate(over="ignore"):  # mixed once more, so that the sum knows which answers stand together
+                total += int(((both ^ (both >> kernel.SHIFT)) * kernel.MIX ^ both).sum(dtype=np.uint64))
+        return f"{total & (1 << 64) - 1:016x}"
+
     def over(self, work: Callable[[Chunk, int], Result], workers: int, limit: int | None = None) -> list[Result]:
         """`work(chunk, worker)` of every chunk, in the order of chunks, `workers` at a time in threads of this process."""
         chunks = self.chunks(limit)

@@ -53,11 +53,12 @@ class Audit:
     strata: str
     not_tested: tuple[str, ...]
     rows: pa.Table  # of every pair that a finding from warn on touches
+    content: str = ""  # hash of all answers: which pairs these were
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict, "reasons": list(self.reasons), "pairs": self.pairs, "prompts": self.prompts,
-            "tried": self.tried, "error_rate": ALPHA, "detection_limit": self.detection_limit,
+            "content": self.content, "tried": self.tried, "error_rate": ALPHA, "detection_limit": self.detection_limit,
             "detection_limit_shape": self.detection_limit_shape,
             "probe": {r.name: {"accuracy": r.accuracy, "bits": r.bits, "pairs": len(r.per_pair)} for r in self.probe},
             "rules": [dict(zip(("feature", "side", "decided", "right"), r, strict=True)) for r in self.rules],
@@ -118,7 +119,7 @@ def audit(
     return Audit(
         verdict, reasons, corpus.pairs, corpus.prompts, table.tests.tried, limits[0], limits[1], tuple(rungs), tuple(residual),
         tuple(rules), tuple(findings), means(values), length_curve(values["characters"]), matches(corpus.columns), kinds.name,
-        _not_tested(corpus, table, seen.cut), flagged(listed, rungs, corpus, ids),
+        _not_tested(corpus, table, seen.cut), flagged(listed, rungs, corpus, ids), corpus.content(),
     )  # fmt: skip
 
 
@@ -167,7 +168,8 @@ def _findings(
     z_length = z_by_length(table.found, corpus, values["characters"])
     surfaces.read(np.flatnonzero(table.tests.significant).tolist())
     merged = groups(table.found, table.tests, table.family, surfaces)
-    made = in_order([(finding(g, table.tests, table.family, z_length, surfaces, corpus.pairs), g) for g in merged])
+    sized = [finding(g, table.tests, table.family, z_length, surfaces, corpus.pairs) for g in merged]
+    made = in_order([(replace(f, key=_key(table, g.lead)), g) for f, g in zip(sized, merged, strict=True)])
     looked, rest = made[:LOOKED_AT], made[LOOKED_AT:]
     leads = np.array([g.lead for _, g in looked if g.lead < table.of_texts], np.int64)
     near = beside(corpus, table.keys[leads], table.found.pairs_read, workers)
@@ -192,6 +194,10 @@ def _findings(
             verdict=judged(tests, f.family, never_legitimate(f.feature, f.family)),
         ), group))  # fmt: skip
     return [*done, *rest]
+
+
+def _key(table: Table, feature: int) -> str:
+    return f"{int(table.keys[feature]):016x}" if feature < table.of_texts else ""
 
 
 def _trusted(gold: pa.Table | Corpus | None, table: Table, leads: np.ndarray, workers: int) -> Counts | None:

@@ -1,0 +1,136 @@
+"""Counterfactual edits: the listed features taken out of the side that has them alone, labels as they are.
+
+In place every pair is mended so that no side has a listed feature alone. With `copies` the pairs stay and counter-
+examples are added until the feature stands on the chosen side as often as on the rejected: a pair of which both sides
+have it loses it on the side it speaks for; where those are too few, it moves from that side to the other, an opener or
+closer as it is, a word with its sentence.
+Narrow edits can worsen other features (Joshi & He 2022): the audit afterwards says so.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.audit.repairs.cuts import editable, inserted, moved, without
+from curation.audit.repairs.pairs import Gone, Made, Pairs, derived, new_rows, texts_of, with_texts
+from curation.audit.repairs.pairs import without as rows_without
+from curation.audit.repairs.places import Reader
+from curation.audit.repairs.targets import Target, signs_of
+
+KIND = "edited"
+PASSES = 4  # one edit may make another feature one-sided
+Sides = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Listed features edited out of one side, in place or as copies."""
+
+    tolerance: float = 0.01
+    copies: bool = False
+    name = "edit"
+    by_targets = True
+
+    def covers(self, target: Target) -> bool:
+        return editable(target)
+
+    def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
+        able = [t for t in targets if editable(t)]
+        left = [t for t in targets if not editable(t)]
+        says = [f"no edit takes out {', '.join(repr(t.feature) for t in left[:8])}"] if left else []
+        if not able:
+            return Made(pairs.rows, says=says)
+        return self._copied(pairs, able, says, workers) if self.copies else _in_place(pairs, able, says, workers)
+
+    def _copied(self, pairs: Pairs, targets: Sequence[Target], says: list[str], workers: int) -> Made:
+        rows, listed = pairs.rows, pairs.rows.to_pylist()
+        own = [int(r) for r in pairs.corpus.rows if listed[int(r)]["kind"] != KIND]
+        texts, reader, n = list(zip(*texts_of(rows), strict=True)), Reader([t.number for t in targets]), rows.num_rows
+        there, made, short = set(pairs.ids), list[dict[str, Any]](), list[str]()
+        pulls = np.asarray(signs_of(pairs.corpus, targets, workers).sum(1)).ravel().astype(np.int64)
+        for f, target in enumerate(targets):
+            moved = sum(_sign(reader, f, row) for row in made)
+            net, size = int(pulls[f]) + moved, n + len(made)
+            wanted = ceil(max(0.0, abs(net) - self.tolerance * size) / (1 + self.tolerance))
+            for i, sides in _against(target, f, reader, texts, own, 1 if net > 0 else -1):
+                if not wanted:
+                    break
+                row = derived(listed[i], *sides, KIND)
+                if row["pair_id"] not in there and sides[0] != sides[1]:
+                    there.add(row["pair_id"])
+                    made.append(row)
+                    wanted -= 1
+            if wanted:
+                short.append(f"{target.feature!r} lacks {wanted:,}")
+        says = [*says, f"{len(made):,} counter-examples added"]
+        says += [f"too few could be made: {'; '.join(short)}"] if short else []
+        notes = {"added": len(made), "short": short}
+        return Made(pa.concat_tables([rows, new_rows(made, rows.schema)]), notes=notes, says=says)
+
+
+def _in_place(pairs: Pairs, targets: Sequence[Target], says: list[str], workers: int) -> Made:
+    """Every pair in which one side alone has a listed feature, mended."""
+    reader = Reader([t.number for t in targets])
+    carriers = np.unique(signs_of(pairs.corpus, targets, workers).indices)
+    (chosen, rejected), ids = texts_of(pairs.rows), pairs.ids
+    texts: dict[int, Sides] = {}
+    gone, why = list[Gone](), {}
+    for row in np.sort(pairs.corpus.rows[carriers]).tolist():
+        name, was = ids[row], (chosen[row], rejected[row])
+        sides, edits = evened(was, targets, reader)
+        if sides is None:
+            gone.append((name, "edit_failed", f"no edit evens {edits[-1]!r}" if edits else ""))
+        elif sides[0] == sides[1]:
+            gone.append((name, "no_difference", "the sides differed only in what was edited"))
+        elif sides != was:
+            texts[row], why[name] = sides, "edited: " + ", ".join(dict.fromkeys(edits))
+    return Made(rows_without(with_texts(pairs.rows, texts), gone), gone, why, {"edited": len(texts)}, says)
+
+
+def evened(sides: Sides, targets: Sequence[Target], reader: Reader) -> tuple[Sides | None, list[str]]:
+    """The sides of a pair edited until no listed feature stands on one alone, and the features edited; None: none does."""
+    now, edits = list(sides), list[str]()
+    for _ in range(PASSES * len(targets)):
+        has = [reader.has(t) for t in now]
+        uneven = np.flatnonzero(has[0] != has[1])
+        if not len(uneven):
+            return (now[0], now[1]), edits
+        target = targets[int(uneven[0])]
+        side = 0 if has[0][uneven[0]] else 1
+        edits.append(target.feature)
+        cut = without(now[side], target, reader)
+        if cut is not None and cut.strip():
+            now[side] = cut
+            continue
+        put = inserted(now[1 - side], target, reader)
+        if put is None:
+            return None, edits
+        now[1 - side] = put
+    return None, edits
+
+
+def _against(
+    target: Target, f: int, reader: Reader, texts: Sequence[Sides], own: Sequence[int], speaks: int
+) -> Iterator[tuple[int, Sides]]:
+    """Copies that speak against a feature (`speaks`: +1 where it is the chosen side's): from pairs whose sides both have
+    it first, then from pairs where it can move."""
+    side = 0 if speaks > 0 else 1
+    signs = {i: (bool(reader.has(texts[i][0])[f]), bool(reader.has(texts[i][1])[f])) for i in own}
+    for move in (False, True):
+        for i in own:
+            if signs[i] != ((side == 0, side == 1) if move else (True, True)):
+                continue
+            mine, other = texts[i][side], texts[i][1 - side]
+            cut = None if move else without(mine, target, reader)
+            made = moved(mine, other, target, reader) if move else (cut, other) if cut and cut.strip() else None
+            if made is not None:
+                yield i, made if side == 0 else (made[1], made[0])
+
+
+def _sign(reader: Reader, f: int, row: dict[str, Any]) -> int:
+    has = [int(reader.has(row[s][-1]["content"])[f]) for s in ("chosen", "rejected")]
+    return has[0] - has[1]
