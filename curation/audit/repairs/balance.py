@@ -37,9 +37,6 @@ class Balance:
     name = "balance"
     by_targets = True
 
-    def covers(self, target: Target) -> bool:
-        return True
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
         kept = most_kept(signs_of(pairs.corpus, targets, workers), self.tolerance)
         lost = ~pairs.in_rows(kept.keep)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from curation.audit.lexicons import LEXICONS
-from curation.audit.repairs.cuts import without
+from curation.audit.repairs.cuts import sentence, without
 from curation.audit.repairs.pairs import Gone, Made, Pairs, texts_of, with_texts
 from curation.audit.repairs.pairs import without as rows_without
 from curation.audit.repairs.places import Reader
 from curation.audit.repairs.targets import Target
 
 MASK = "[name]"
+CANNED = 0.9  # of the texts that have a feature must have it in a short first or last sentence
 HIDDEN = re.compile("[\u200b\u2060-\u2064\ufeff\u00ad\u180e\ufff9-\ufffb\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # meant where a text runs from right to left
 RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
@@ -37,23 +38,15 @@ class Canonicalise:
     name = "canonicalise"
     by_targets = True
 
-    def covers(self, target: Target) -> bool:
-        """Whether no text holds the feature any more."""
-        if target.family in ("whitespace", "opener", "closer") or names_a_vendor(target):
-            return True
-        if not target.key:
-            return False
-        reader = Reader([target.number])
-        samples = [s for s in (f"a\n{target.feature}a", f"a{target.feature}a") if reader.has(s).any()]
-        return bool(samples) and not any(reader.has(canonical(s)).any() for s in samples)
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
-        ends = [t for t in targets if t.family in ("opener", "closer")]
+        texts_now = texts_of(pairs.rows)
+        ends = {t: end for t in targets if (end := canned(t, texts_now))}
         reader = Reader([t.number for t in ends])
         masked = any(names_a_vendor(t) for t in targets)
+        covered = frozenset(t for t in targets if t in ends or (masked and names_a_vendor(t)) or is_normalised(t))
         texts, gone, why = {}, list[Gone](), {}
-        for i, (name, *sides) in enumerate(zip(pairs.ids, *texts_of(pairs.rows), strict=True)):
-            made = [mended(side, ends, reader, masked) for side in sides]
+        for i, (name, *sides) in enumerate(zip(pairs.ids, *texts_now, strict=True)):
+            made = [mended(side, list(ends.items()), reader, masked) for side in sides]
             if made == sides:
                 continue
             if not all(t.strip() for t in made):
@@ -63,19 +56,45 @@ class Canonicalise:
             else:
                 texts[i], why[name] = (made[0], made[1]), "canonicalised"
         says = ["names of vendors are masked"] if masked else []
-        says += [f"first or last sentences cut: {', '.join(repr(t.feature) for t in ends[:8])}"] if ends else []
-        return Made(rows_without(with_texts(pairs.rows, texts), gone), gone, why, {}, says)
+        says += [f"first or last sentences cut: {', '.join(repr(t.feature) for t in list(ends)[:8])}"] if ends else []
+        return Made(rows_without(with_texts(pairs.rows, texts), gone), gone, why, {}, says, covered)
 
 
-def mended(text: str, ends: Sequence[Target], reader: Reader, masked: bool) -> str:
+def canned(target: Target, texts: tuple[Sequence[str], Sequence[str]]) -> str:
+    """ "opener" or "closer" where a feature is one, or stands nearly always in a short first or last sentence; else ""."""
+    if target.family in ("opener", "closer"):
+        return target.family
+    if target.family not in ("word", "phrase", "cased") or "\n" in target.feature:
+        return ""
+    reader, seen, first, last = Reader([target.number]), 0, 0, 0
+    for text in (t for pair in zip(*texts, strict=True) for t in pair):
+        spans = reader.spans(text, target.number)
+        if spans:
+            at = [sentence(text.encode(), span) for span in spans]
+            seen += 1
+            first += at[0] is not None and len(at) == 1 and at[0][0] == 0
+            last += at[0] is not None and len(at) == 1 and at[0][1] == len(text.encode())
+    least = max(8, CANNED * seen)
+    return "opener" if first >= least else "closer" if last >= least else ""
+
+
+def is_normalised(target: Target) -> bool:
+    """Whether no canonical text holds the feature."""
+    if target.family == "whitespace" or not target.key:
+        return target.family == "whitespace"
+    reader = Reader([target.number])
+    samples = [s for s in (f"a\n{target.feature}a", f"a{target.feature}a") if reader.has(s).any()]
+    return bool(samples) and not any(reader.has(canonical(s)).any() for s in samples)
+
+
+def mended(text: str, ends: Sequence[tuple[Target, str]], reader: Reader, masked: bool) -> str:
     """A text made canonical, its canned ends cut, until nothing changes."""
     for _ in range(8):
         old = text
         text = canonical(vendorless(text) if masked else text)
         while ends:
-            has = reader.has(text)
-            left = [t for t, there in zip(ends, has.tolist(), strict=True) if there]
-            cut = canonical(without(text, left[0], reader, sentence=True) or "") if left else text
+            left = next((e for e, there in zip(ends, reader.has(text).tolist(), strict=True) if there), None)
+            cut = canonical(without(text, left[0], reader, left[1]) or "") if left else text
             if cut == text:
                 break
             text = cut

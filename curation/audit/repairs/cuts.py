@@ -14,8 +14,9 @@ AFTER_OPENER = re.compile(r"^[ \t]*[,.!;:?，。！；：？—–-]*[ \t]*\s*")
 BEGINS = re.compile(r"(?:^|[.!?…]\s+|\n[ \t]*)$")
 
 
-def without(text: str, target: Target, reader: Reader, sentence: bool = False) -> str | None:
-    """The text without a feature, or None where no cut takes it out. `sentence`: with its whole sentence, if a short one."""
+def without(text: str, target: Target, reader: Reader, end: str = "") -> str | None:
+    """The text without a feature, or None where no cut takes it out. `end`: "opener" or "closer", which go with their
+    whole sentence, if it is a short one."""
     for _ in range(ROUNDS):
         spans = reader.spans(text, target.number)
         if not spans:
@@ -25,9 +26,9 @@ def without(text: str, target: Target, reader: Reader, sentence: bool = False) -
             continue
         raw = text.encode()
         for span in reversed(spans):
-            wide = _sentence(raw, span, target.family) if sentence else _phrase(raw, span, target.feature.encode())
+            wide = (sentence(raw, span) if end else None) or _phrase(raw, span, target.feature.encode())
             before, cut, after = (part.decode("utf-8", "replace") for part in _parts(raw, wide))
-            raw = joined(before, cut, after, target.family).encode()
+            raw = joined(before, cut, after, end or target.family).encode()
         if raw.decode() == text:
             return None
         text = raw.decode()
@@ -121,9 +122,11 @@ def _phrase(raw: bytes, span: Span, phrase: bytes) -> Span:
     return (at, at + len(phrase)) if 0 <= at <= start and at + len(phrase) >= end else span
 
 
-def _sentence(raw: bytes, span: Span, family: str) -> Span:
-    """The first sentence for an opener, the last for a closer, if it is short and something is left without it."""
+def sentence(raw: bytes, span: Span) -> Span | None:
+    """The first or last sentence where a feature stands in one, if it is short and something is left without it."""
     low, high = around(raw, span)
-    low, high = (0, high) if family == "opener" else (low, len(raw))
+    edge = not raw[:low].strip() or not raw[high:].strip()
     short = len(raw[low:high].split()) <= SENTENCE_WORDS
-    return (low, high) if short and (raw[:low] + raw[high:]).strip() else span
+    if not (edge and short and (raw[:low] + raw[high:]).strip()):
+        return None
+    return (0, high) if not raw[:low].strip() else (low, len(raw))

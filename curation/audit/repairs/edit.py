@@ -8,7 +8,7 @@ Narrow edits can worsen other features (Joshi & He 2022): the audit afterwards s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -35,16 +35,14 @@ class Edit:
     name = "edit"
     by_targets = True
 
-    def covers(self, target: Target) -> bool:
-        return editable(target)
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
         able = [t for t in targets if editable(t)]
         left = [t for t in targets if not editable(t)]
         says = [f"no edit takes out {', '.join(repr(t.feature) for t in left[:8])}"] if left else []
         if not able:
-            return Made(pairs.rows, says=says)
-        return self._copied(pairs, able, says, workers) if self.copies else _in_place(pairs, able, says, workers)
+            return Made(pairs.rows, says=says, covered=frozenset())
+        made = self._copied(pairs, able, says, workers) if self.copies else _in_place(pairs, able, says, workers)
+        return replace(made, covered=frozenset(able))
 
     def _copied(self, pairs: Pairs, targets: Sequence[Target], says: list[str], workers: int) -> Made:
         rows, listed = pairs.rows, pairs.rows.to_pylist()

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.audit.repairs.methods import Method
-from curation.audit.repairs.pairs import Pairs, pairs_of
+from curation.audit.repairs.pairs import Made, Pairs, pairs_of
 from curation.audit.repairs.proof import Half, largest
 from curation.audit.repairs.pulls import pulls_of
 from curation.audit.repairs.targets import Target, targets_of
@@ -22,9 +22,10 @@ def held_out(given: Pairs, after: Pairs, method: Method, only: Sequence[str], wo
     mine = [pairs_of(h)[0] for h in halves]
     audits = [audit(p.corpus, workers=workers) for p in mine]
     for side in range(2):
-        listed = [t for t in targets_of(audits[1 - side].findings, only, strict=False) if method.covers(t)]
-        made = method(mine[side], listed, workers).rows if method.by_targets else _half(after.rows, side)
-        yield _measured(mine[side], audits[side], listed, made, method.tolerance, workers)
+        listed = targets_of(audits[1 - side].findings, only, strict=False)
+        made = method(mine[side], listed, workers) if method.by_targets else Made(_half(after.rows, side))
+        listed = [t for t in listed if made.covers(t)]
+        yield _measured(mine[side], audits[side], listed, made.rows, method.tolerance, workers)
 
 
 def _measured(

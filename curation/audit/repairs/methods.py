@@ -26,10 +26,6 @@ class Method(Protocol):
         """Whether it depends on what is listed."""
         ...
 
-    def covers(self, target: Target) -> bool:
-        """Whether it answers for this feature's pull."""
-        ...
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made: ...
 
 

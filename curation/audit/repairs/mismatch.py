@@ -26,9 +26,6 @@ class Mismatch:
     name = "mismatch"
     by_targets = False
 
-    def covers(self, target: Target) -> bool:
-        return True
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
         rows, kinds = pairs.rows, pairs.rows["kind"].to_pylist()
         order = [int(r) for r in pairs.corpus.rows if kinds[int(r)] != KIND]

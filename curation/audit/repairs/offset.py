@@ -30,9 +30,6 @@ class Offset:
     name = "offset"
     by_targets = True
 
-    def covers(self, target: Target) -> bool:
-        return True
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
         if not targets:
             return Made(pairs.rows)

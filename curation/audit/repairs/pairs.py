@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curation.audit.corpus import Corpus
 from curation.audit.reading import corpus_of
+from curation.audit.repairs.targets import Target
 from curation.errors import InputError
 from curation.pair_source import SIDES, imported_id
 from curation.schema import DPO, REFERENCE, pair_id
@@ -59,6 +60,10 @@ class Made:
     why: Mapping[str, str] = field(default_factory=dict)  # reasons of rows that were changed, by pair id
     notes: Mapping[str, Any] = field(default_factory=dict)  # figures for proof.json
     says: Sequence[str] = ()  # sentences for proof.md
+    covered: frozenset[Target] | None = None  # features whose pull it answers for; None: all that were listed
+
+    def covers(self, target: Target) -> bool:
+        return self.covered is None or target in self.covered
 
 
 def pairs_of(rows: pa.Table) -> tuple[Pairs, list[Gone]]:

@@ -56,20 +56,22 @@ def repair(
     nothing would be left."""
     given, doubled = pairs_of(rows)
     before = audit(given.corpus, workers=workers)
-    listed = list(targets if targets is not None else targets_of(before.findings, only))
-    known = {_name(t) for t in targets_of(before.findings)}
+    first = list(targets if targets is not None else targets_of(before.findings, only))
+    listed, known = list(first), {_name(t) for t in targets_of(before.findings)}
     for rounds in range(1, ROUNDS + 1):
         now = _round(given, method, listed, known, before, workers)
-        more = [t for t, _ in now.fresh if method.covers(t) and _name(t) not in {_name(o) for o in listed}]
-        if not method.by_targets or not more or rounds == ROUNDS:
+        there = {_name(t) for t in listed}
+        more = [t for t, _ in now.fresh if _name(t) not in there]
+        if not method.by_targets or not more:
             break
         listed += more
+    listed = [t for t in listed if t in first or now.made.covers(t)]
     gone = [*doubled, *now.gone]
     after, kept = now.pairs, _kept(given, now.pairs)
     proof = Proof(
         method=method.name, tolerance=method.tolerance, pairs=(given.corpus.pairs, after.corpus.pairs), kept=kept,
         ess=float(after.weights.sum() ** 2 / (after.weights**2).sum() / len(after.weights)),
-        checked=_checked(method, listed, known, given, after, workers),
+        checked=_checked(now.made, method.tolerance, listed, known, given, after, workers),
         bits=bit_drop((given, _words(before)), (after, _words(now.done))), bits_are_of="the texts, pairs by their weight",
         fresh=tuple((t, pull) for t, pull in now.fresh), rounds=rounds,
         held_out=tuple(held_out(given, after, method, only, workers)),
@@ -118,11 +120,10 @@ def _words(done: Audit) -> Rung:
 
 
 def _checked(
-    method: Method, listed: Sequence[Target], known: set[str], given: Pairs, after: Pairs, workers: int
+    made: Made, tolerance: float, listed: Sequence[Target], known: set[str], given: Pairs, after: Pairs, workers: int
 ) -> tuple[Checked, ...]:
     """Every listed feature before and after."""
     was, now = pulls_of(given, listed, workers), pulls_of(after, listed, workers)
     return tuple(
-        checked(t, a, b, method.covers(t), method.tolerance, _name(t) in known)
-        for t, a, b in zip(listed, was, now, strict=True)
+        checked(t, a, b, made.covers(t), tolerance, _name(t) in known) for t, a, b in zip(listed, was, now, strict=True)
     )

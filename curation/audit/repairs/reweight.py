@@ -47,9 +47,6 @@ class Reweight:
     name = "reweight"
     by_targets = True
 
-    def covers(self, target: Target) -> bool:
-        return True
-
     def __post_init__(self) -> None:
         if not 0 <= self.least < 1 < self.most:
             raise InputError(
@@ -89,12 +86,19 @@ def entropy_balanced(
     if _largest(signs, given) <= tolerance:
         return Weighted(given, tolerance, None)
     base = given * (n / given.sum())
-    reached, certificate = _nearest(signs, base, tolerance, least, most)
-    for room in (ROOM, 0.9, 0.5):  # of the way from the least that can be reached to what is asked
-        aim = tolerance * room if certificate is None else reached * (2 - room) + 1e-6
-        weights = _dual(signs, base, aim, least, most)
-        if _largest(signs, weights) <= (tolerance if certificate is None else aim * 1.05):
-            break
+    patterns, of = np.unique(np.ascontiguousarray(signs.T.toarray().astype(np.int8)), axis=0, return_inverse=True)
+    mass, columns = np.bincount(of.ravel(), base, len(patterns)), sparse.csr_matrix(patterns.T.astype(np.float64))
+    weights = _dual(columns, mass, tolerance * ROOM, least, most)
+    certificate = None
+    if _largest(columns, weights) > tolerance:
+        reached, certificate = _nearest(columns, mass, tolerance, least, most)
+        for room in (1e-4, 1e-3, 1e-2):
+            weights = _dual(columns, mass, max(reached + room, tolerance * ROOM), least, most)
+            if _largest(columns, weights) <= max(tolerance, reached + 2 * room):
+                break
+    # Pairs of one pattern share its weight as they did before.
+    weights = base * np.divide(weights, mass, out=np.ones(len(mass)), where=mass > 0)[of.ravel()]
+    weights *= n / weights.sum()
     return Weighted(weights, max(tolerance, _largest(signs, weights)), certificate)
 
 
@@ -104,8 +108,8 @@ def _largest(signs: sparse.csr_matrix, weights: np.ndarray) -> float:
 
 def _dual(signs: sparse.csr_matrix, base: np.ndarray, aim: float, least: float, most: float) -> np.ndarray:
     """The weights base · exp(λ·d + ν), kept within the bounds, at the λ and ν that maximise the dual."""
-    features, n = signs.shape
-    turned = signs.T.tocsr().astype(np.float64)
+    features, total = signs.shape[0], base.sum()
+    turned = signs.T.tocsr()
     low, high = np.log(max(least, 1e-12)), np.log(most)
 
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -113,45 +117,41 @@ def _dual(signs: sparse.csr_matrix, base: np.ndarray, aim: float, least: float, 
         slope = turned @ (up - down) + nu
         log = np.clip(slope, low, high)
         w = base * np.exp(log)
-        total = float((w * (slope - log + 1) - base).sum() - nu * n + aim * n * (up + down).sum())
-        pull = signs @ w
-        return total / n, np.concatenate([pull + aim * n, -pull + aim * n, [w.sum() - n]]) / n
+        found = float((w * (slope - log + 1) - base).sum()) / total - nu + aim * (up + down).sum()
+        pull = signs @ w / total
+        return found, np.concatenate([pull + aim, -pull + aim, [w.sum() / total - 1]])
 
     bounds = [(0, 60)] * (2 * features) + [(-60, 60)]
-    options = {"maxiter": 4000, "maxfun": 8000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30}
+    options = {"maxiter": 1000, "maxfun": 2000, "ftol": 1e-15, "gtol": 1e-6, "maxcor": 30}
     made = minimize(value, np.zeros(2 * features + 1), jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     log = np.clip(turned @ (made.x[:features] - made.x[features:-1]) + made.x[-1], low, high)
     weights: np.ndarray = base * np.exp(log)
-    return weights * (n / weights.sum())
+    return weights * (total / weights.sum())
 
 
 def _nearest(
-    signs: sparse.csr_matrix, base: np.ndarray, tolerance: float, least: float, most: float
+    signs: sparse.csr_matrix, mass: np.ndarray, tolerance: float, least: float, most: float
 ) -> tuple[float, Certificate | None]:
     """The smallest tolerance weights within the bounds can reach, and the certificate where that is more than asked.
 
-    A linear program in weights of patterns: min t with |Σ w d_f| ≤ t · N. Its dual solution is the combination.
+    A linear program in the weights of patterns: min t with |Σ w d_f| ≤ t Σ w. Its dual solution is the combination.
     """
-    features, n = signs.shape
-    dense = np.ascontiguousarray(signs.T.toarray().astype(np.int8))
-    patterns, of = np.unique(dense, axis=0, return_inverse=True)
-    mass = np.bincount(of.ravel(), base, len(patterns))
-    turned = sparse.csr_matrix(patterns.T.astype(np.float64))
-    column = sparse.csr_matrix(np.full((features, 1), -float(n)))
-    rows = sparse.vstack([sparse.hstack([turned, column]), sparse.hstack([-turned, column])]).tocsr()
+    features, n = signs.shape[0], float(mass.sum())
+    column = sparse.csr_matrix(np.full((features, 1), -n))
+    rows = sparse.vstack([sparse.hstack([signs, column]), sparse.hstack([-signs, column])]).tocsr()
     total = sparse.csr_matrix(np.append(np.ones(len(mass)), 0.0))
     limits = np.stack([np.append(least * mass, 0.0), np.append(most * mass, 1.0)], 1)
     cost = np.append(np.zeros(len(mass)), 1.0)
-    made = linprog(cost, rows, np.zeros(rows.shape[0]), total, [float(n)], limits, method="highs")
+    made = linprog(cost, rows, np.zeros(rows.shape[0]), total, [n], limits, method="highs")
     assert made.status == 0, made.message
-    if made.fun <= tolerance * ROOM:
+    if made.fun <= tolerance:
         return float(made.fun), None
     price = -made.ineqlin.marginals
     share = price[:features] - price[features:]
     share = np.where(np.abs(share) > 1e-7 * np.abs(share).max(), share, 0.0)
     share = share / np.abs(share).sum()
-    floor = least_average(patterns @ share, mass, least, most)
-    if floor <= tolerance:  # between what is aimed at and what is asked
+    floor = least_average(signs.T @ share, mass, least, most)
+    if floor <= tolerance:  # too near to what is asked to be told apart
         return float(made.fun), None
     return float(made.fun), Certificate({int(f): float(share[f]) for f in np.flatnonzero(share)}, floor, tolerance)
 

@@ -42,9 +42,6 @@ class Rewrite:
         if "{answer}" not in self.template:
             raise InputError("rewrite", "a template without {answer}", "{answer} and, if wanted, {prompt}", "mend it")
 
-    def covers(self, target: Target) -> bool:
-        return True
-
     def __call__(self, pairs: Pairs, targets: Sequence[Target], workers: int = 1) -> Made:
         sides, kinds = texts_of(pairs.rows), pairs.rows["kind"].to_pylist()
         fresh = [i for i, kind in enumerate(kinds) if kind != KIND]
