@@ -249,18 +249,15 @@ def test_canonical_sides_differ_in_nothing_unseen():
 
 def test_canned_openers_closers_and_vendors_go_from_both_sides():
     sides = []
-    for i, (a, b) in enumerate(random_sides(300)):
-        a = "Sure thing! " + a if i % 3 else a
-        sides.append((a + " Hope this helps!" if i % 2 else a, "ChatGPT says " + b if i % 4 else b))
-    made = repair(rows_of(sides), METHODS["canonicalise"]())
+    for i, (a, b) in enumerate(random_sides(400)):
+        a = "Well now, " + a if i % 5 < 2 else a
+        sides.append((a + " So it goes" if i % 7 < 2 else a, "Claude here. " + b if i % 3 == 0 else b))
+    made = repair(rows_of([*sides, ("I am Bard.", "Well now, I am.")]), METHODS["canonicalise"]())
     joint = " ".join(t for pair in texts(made.outcome.rows) for t in pair)
-    assert (
-        made.before.verdict == "block"
-        and "Sure thing" not in joint
-        and "Hope this" not in joint
-        and "ChatGPT" not in joint
-    )
-    assert all(c.after.value == 0 for c in made.proof.checked if c.family in ("opener", "closer"))
+    assert made.before.verdict == "block" and not any(w in joint for w in ("Well now", "So it goes", "Claude", "Bard"))
+    ends = [c for c in made.proof.checked if c.family in ("opener", "closer")]
+    assert ends and all(c.covered and c.after.value == 0 for c in ends)
+    assert texts(made.outcome.rows)[-1] == ("I am [name].", "I am.")
 
 
 # ---- edit

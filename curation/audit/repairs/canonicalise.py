@@ -6,18 +6,20 @@ where listed  a canned first or last sentence is cut, names of vendors are maske
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from curation.audit.lexicons import LEXICONS
-from curation.audit.repairs.cuts import sentence, without
+from curation.audit.repairs.cuts import ends_of, sentence, without
 from curation.audit.repairs.pairs import Gone, Made, Pairs, texts_of, with_texts
 from curation.audit.repairs.pairs import without as rows_without
 from curation.audit.repairs.places import Reader
 from curation.audit.repairs.targets import Target
 
 MASK = "[name]"
+SEVERAL = 3  # texts that begin or end with a sentence make it a canned one
 CANNED = 0.9  # of the texts that have a feature must have it in a short first or last sentence
 HIDDEN = re.compile("[\u200b\u2060-\u2064\ufeff\u00ad\u180e\ufff9-\ufffb\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 DIRECTIONS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # meant where a text runs from right to left
@@ -42,11 +44,12 @@ class Canonicalise:
         texts_now = texts_of(pairs.rows)
         ends = {t: end for t in targets if (end := canned(t, texts_now))}
         reader = Reader([t.number for t in ends])
+        known = repeated(texts_now) if ends else frozenset()
         masked = any(names_a_vendor(t) for t in targets)
         covered = frozenset(t for t in targets if t in ends or (masked and names_a_vendor(t)) or is_normalised(t))
         texts, gone, why = {}, list[Gone](), {}
         for i, (name, *sides) in enumerate(zip(pairs.ids, *texts_now, strict=True)):
-            made = [mended(side, list(ends.items()), reader, masked) for side in sides]
+            made = [mended(side, list(ends.items()), reader, masked, known) for side in sides]
             if made == sides:
                 continue
             if not all(t.strip() for t in made):
@@ -87,14 +90,20 @@ def is_normalised(target: Target) -> bool:
     return bool(samples) and not any(reader.has(canonical(s)).any() for s in samples)
 
 
-def mended(text: str, ends: Sequence[tuple[Target, str]], reader: Reader, masked: bool) -> str:
+def repeated(texts: tuple[Sequence[str], Sequence[str]]) -> frozenset[str]:
+    """First and last sentences that several texts have."""
+    seen = Counter(s for side in texts for text in side for s in dict.fromkeys(ends_of(canonical(text))))
+    return frozenset(s for s, n in seen.items() if n >= SEVERAL)
+
+
+def mended(text: str, ends: Sequence[tuple[Target, str]], reader: Reader, masked: bool, known: frozenset[str]) -> str:
     """A text made canonical, its canned ends cut, until nothing changes."""
     for _ in range(8):
         old = text
         text = canonical(vendorless(text) if masked else text)
         while ends:
             left = next((e for e, there in zip(ends, reader.has(text).tolist(), strict=True) if there), None)
-            cut = canonical(without(text, left[0], reader, left[1]) or "") if left else text
+            cut = canonical(without(text, left[0], reader, left[1], known) or "") if left else text
             if cut == text:
                 break
             text = cut

@@ -1,6 +1,7 @@
 """Taking a feature out of a text, or putting it in, so that what is left reads on: spaces, stops, capitals."""
 
 import re
+from collections.abc import Container
 
 from curation.audit.repairs.places import Reader, Span
 from curation.audit.repairs.targets import Target
@@ -14,9 +15,9 @@ AFTER_OPENER = re.compile(r"^[ \t]*[,.!;:?，。！；：？—–-]*[ \t]*\s*")
 BEGINS = re.compile(r"(?:^|[.!?…]\s+|\n[ \t]*)$")
 
 
-def without(text: str, target: Target, reader: Reader, end: str = "") -> str | None:
+def without(text: str, target: Target, reader: Reader, end: str = "", known: Container[str] = ()) -> str | None:
     """The text without a feature, or None where no cut takes it out. `end`: "opener" or "closer", which go with their
-    whole sentence, if it is a short one."""
+    whole sentence, where that is a canned one (`known`)."""
     for _ in range(ROUNDS):
         spans = reader.spans(text, target.number)
         if not spans:
@@ -26,13 +27,26 @@ def without(text: str, target: Target, reader: Reader, end: str = "") -> str | N
             continue
         raw = text.encode()
         for span in reversed(spans):
-            wide = (sentence(raw, span) if end else None) or _phrase(raw, span, target.feature.encode())
+            whole = sentence(raw, span) if end else None
+            canned = whole is not None and folded(raw[whole[0] : whole[1]].decode("utf-8", "replace")) in known
+            wide = whole if whole and canned else _phrase(raw, span, target.feature.encode())
             before, cut, after = (part.decode("utf-8", "replace") for part in _parts(raw, wide))
             raw = joined(before, cut, after, end or target.family).encode()
         if raw.decode() == text:
             return None
         text = raw.decode()
     return None
+
+
+def ends_of(text: str) -> tuple[str, str]:
+    """The first and the last sentence of a text, folded."""
+    found = list(SENTENCE_END.finditer(text))
+    heads = [m.end() for m in found if text[m.end() :].strip()]
+    return folded(text[: found[0].end()] if found else text), folded(text[heads[-1] :] if heads else text)
+
+
+def folded(sentence: str) -> str:
+    return " ".join(sentence.lower().split())
 
 
 def inserted(text: str, target: Target, reader: Reader) -> str | None:
@@ -88,7 +102,7 @@ def editable(target: Target) -> bool:
 
 def joined(before: str, cut: str, after: str, family: str) -> str:
     """What stood around a cut, as one text."""
-    capital = cut.lstrip()[:1].isupper()
+    capital = cut.lstrip()[:1].isupper() and cut.rstrip()[-1:] not in ENDS  # what follows a sentence is one already
     if not before.strip():
         rest = after if after.startswith("\n") else AFTER_OPENER.sub("", after, count=1)
         return _capital(rest.lstrip(), capital) if family == "opener" else before + _capital(rest, capital)

@@ -58,13 +58,16 @@ def repair(
     before = audit(given.corpus, workers=workers)
     first = list(targets if targets is not None else targets_of(before.findings, only))
     listed, known = list(first), {_name(t) for t in targets_of(before.findings)}
-    for rounds in range(1, ROUNDS + 1):
-        now = _round(given, method, listed, known, before, workers)
+    now, rounds = _round(given, method, listed, known, before, workers), 1
+    while method.by_targets and rounds < ROUNDS:
         there = {_name(t) for t in listed}
         more = [t for t, _ in now.fresh if _name(t) not in there]
-        if not method.by_targets or not more:
+        if not more:
             break
         listed += more
+        now, rounds = _round(given, method, listed, known, before, workers), rounds + 1
+        if not any(now.made.covers(t) for t in more):
+            break
     listed = [t for t in listed if t in first or now.made.covers(t)]
     gone = [*doubled, *now.gone]
     after, kept = now.pairs, _kept(given, now.pairs)
