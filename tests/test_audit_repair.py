@@ -500,13 +500,10 @@ def test_repair_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "PROVEN" in capsys.readouterr().out
     out = tmp_path / "mended"
     proof = json.loads((out / "proof.json").read_text())
-    assert proof["proven"] and proof["checked"][0]["feature"] == "indeed" and len(proof["held_out"]) == 2
-    assert (
-        290 <= pq.read_table(out / "pairs.parquet").num_rows <= 310 and "| indeed |" in (out / "proof.md").read_text()
-    )
-    assert (
-        pq.read_table(out / "manifest.parquet").num_rows == proof["rows"]["dropped"] and (out / "audit.json").exists()
-    )
+    assert proof["proven"] and "indeed" in proof["checked"][0]["feature"] and len(proof["held_out"]) == 2
+    assert 290 <= pq.read_table(out / "pairs.parquet").num_rows <= 310
+    assert "indeed |" in (out / "proof.md").read_text() and (out / "audit.json").exists()
+    assert pq.read_table(out / "manifest.parquet").num_rows == proof["rows"]["dropped"]
 
 
 @pytest.mark.parametrize(

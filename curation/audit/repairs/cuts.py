@@ -73,12 +73,8 @@ def moved(side: str, other: str, target: Target, reader: Reader) -> tuple[str, s
             return (side, other) if reader.spans(other, target.number) else None
         raw = side.encode()
         before, cut, after = (p.decode("utf-8", "replace") for p in _parts(raw, around(raw, spans[0])))
-        first = not before.strip()
-        side = (
-            (before.rstrip(" ") + " " + after.lstrip(" ")).strip()
-            if before.strip() and after.strip()
-            else (before + after).strip()
-        )
+        first, apart = not before.strip(), " " if before.strip() and after.strip() else ""
+        side = (before.rstrip(" ") + apart + after.lstrip(" ")).strip()
         other = f"{cut.strip()} {other.lstrip()}" if first else f"{other.rstrip()} {cut.strip()}"
         if not side:
             return None
@@ -102,13 +98,16 @@ def editable(target: Target) -> bool:
 
 def joined(before: str, cut: str, after: str, family: str) -> str:
     """What stood around a cut, as one text."""
-    capital = cut.lstrip()[:1].isupper() and cut.rstrip()[-1:] not in ENDS  # what follows a sentence is one already
+    capital = cut.lstrip()[:1].isupper() and not cut.rstrip().endswith(
+        tuple(ENDS)
+    )  # what follows a sentence is one already
     if not before.strip():
         rest = after if after.startswith("\n") else AFTER_OPENER.sub("", after, count=1)
         return _capital(rest.lstrip(), capital) if family == "opener" else before + _capital(rest, capital)
     if not after.strip():
-        kept = before.rstrip() if family == "closer" else before.rstrip(" \t")
-        return kept + STOPS.get(cut.strip()[:1], "") + (after if family != "closer" else "")
+        kept, head = before.rstrip() if family == "closer" else before.rstrip(" \t"), cut.strip()[:1]
+        stop = STOPS.get(head, head if head in ENDS and len(cut.strip()) > 1 else "")
+        return kept + stop + (after if family != "closer" else "")
     if "\n" in cut:
         return before.rstrip(" \t") + ("\n" if cut.strip("\n\r") or len(cut) > 1 else " ") + after.lstrip(" \t")
     if cut.strip()[:1] in STOPS and not any(c.isalnum() for c in cut):

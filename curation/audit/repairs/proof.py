@@ -11,6 +11,7 @@ from curation.audit.whole import Audit
 
 FLAT = 0.6  # share of the probe's bits that is left without the strongest phenomena
 MANY = 80  # phenomena
+FEW = 20  # below so many what is left is no fingerprint yet
 TOLD = 0.1  # bits from which on a flat curve matters
 HALF = 0.5
 
@@ -97,9 +98,11 @@ def advice(before: Audit, method: str, kept: float, notes: Mapping[str, Any]) ->
         first = before.residual[0]
         last = next((r for r in before.residual if r.removed >= MANY), before.residual[-1])
         if first.bits >= TOLD and last.bits > FLAT * first.bits:
+            left = f"without the {last.removed} strongest phenomena words still tell {last.bits:.2f} of {first.bits:.2f} bits a pair"
             found.append(
-                f"regenerate: without the {last.removed} strongest phenomena words still tell {last.bits:.2f} of "
-                f"{first.bits:.2f} bits a pair. No edit of single features takes that away; sample both sides from one model"
+                f"regenerate: {left}. That is who wrote which side, and no edit takes it away; sample both sides from one model"
+                if last.removed >= FEW
+                else f"{left}, spread over words too faint to be findings: repairs of single features do not reach them"
             )
     if method == "balance" and kept < HALF:
         found.append(f"regenerate: only {kept:.0%} of the pairs could stay; sample both sides from one model")
