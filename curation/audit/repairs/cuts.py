@@ -53,12 +53,11 @@ def inserted(text: str, target: Target, reader: Reader) -> str | None:
     """The text with the feature where it belongs, or None where it cannot be put."""
     phrase = target.feature.strip()
     forms = {
-        "opener": f"{phrase} {text.lstrip()}",
-        "closer": f"{text.rstrip()} {phrase}",
-        "whitespace": text + target.feature,
+        "opener": (f"{phrase} {text.lstrip()}",),
+        "closer": (f"{text.rstrip()} {phrase}",),
+        "whitespace": (text.rstrip() + target.feature, target.feature + text.lstrip()),
     }
-    made = forms.get(target.family)
-    return made if made is not None and bool(reader.spans(made, target.number)) else None
+    return next((made for made in forms.get(target.family, ()) if reader.spans(made, target.number)), None)
 
 
 def moved(side: str, other: str, target: Target, reader: Reader) -> tuple[str, str] | None:

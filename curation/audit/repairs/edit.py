@@ -47,27 +47,29 @@ class Edit:
     def _copied(self, pairs: Pairs, targets: Sequence[Target], says: list[str], workers: int) -> Made:
         rows, listed = pairs.rows, pairs.rows.to_pylist()
         own = [int(r) for r in pairs.corpus.rows if listed[int(r)]["kind"] != KIND]
-        texts, reader, n = list(zip(*texts_of(rows), strict=True)), Reader([t.number for t in targets]), rows.num_rows
-        there, made, short = set(pairs.ids), list[dict[str, Any]](), list[str]()
-        pulls = np.asarray(signs_of(pairs.corpus, targets, workers).sum(1)).ravel().astype(np.int64)
-        for f, target in enumerate(targets):
-            moved = sum(_sign(reader, f, row) for row in made)
-            net, size = int(pulls[f]) + moved, n + len(made)
-            wanted = ceil(max(0.0, abs(net) - self.tolerance * size) / (1 + self.tolerance))
-            for i, sides in _against(target, f, reader, texts, own, 1 if net > 0 else -1):
-                if not wanted:
+        texts, reader = list(zip(*texts_of(rows), strict=True)), Reader([t.number for t in targets])
+        has = np.array([[reader.has(side) for side in sides] for sides in texts])  # (rows, 2, targets)
+        net = np.asarray(signs_of(pairs.corpus, targets, workers).sum(1)).ravel().astype(np.int64)
+        there, made = set(pairs.ids), list[dict[str, Any]]()
+        for f in [f for _ in range(PASSES) for f in range(len(targets))]:  # a copy for one feature may tip another
+            for i, sides in _against(targets[f], reader, texts, has[:, :, f], own, 1 if net[f] > 0 else -1):
+                if not self._wanted(int(net[f]), rows.num_rows + len(made)):
                     break
                 row = derived(listed[i], *sides, KIND)
                 if row["pair_id"] not in there and sides[0] != sides[1]:
                     there.add(row["pair_id"])
                     made.append(row)
-                    wanted -= 1
-            if wanted:
-                short.append(f"{target.feature!r} lacks {wanted:,}")
+                    net += reader.has(sides[0]).astype(np.int64) - reader.has(sides[1])
+        wanted = [self._wanted(int(n), rows.num_rows + len(made)) for n in net]
+        short = [f"{t.feature!r} lacks {n:,}" for t, n in zip(targets, wanted, strict=True) if n]
         says = [*says, f"{len(made):,} counter-examples added"]
         says += [f"too few could be made: {'; '.join(short)}"] if short else []
         notes = {"added": len(made), "short": short}
         return Made(pa.concat_tables([rows, new_rows(made, rows.schema)]), notes=notes, says=says)
+
+    def _wanted(self, net: int, size: int) -> int:
+        """Counter-examples that bring |net| within the tolerance, itself counted with them."""
+        return ceil(max(0.0, abs(net) - self.tolerance * size - 1e-9) / (1 + self.tolerance))
 
 
 def _in_place(pairs: Pairs, targets: Sequence[Target], says: list[str], workers: int) -> Made:
@@ -112,23 +114,17 @@ def evened(sides: Sides, targets: Sequence[Target], reader: Reader) -> tuple[Sid
 
 
 def _against(
-    target: Target, f: int, reader: Reader, texts: Sequence[Sides], own: Sequence[int], speaks: int
+    target: Target, reader: Reader, texts: Sequence[Sides], has: np.ndarray, own: Sequence[int], speaks: int
 ) -> Iterator[tuple[int, Sides]]:
     """Copies that speak against a feature (`speaks`: +1 where it is the chosen side's): from pairs whose sides both have
     it first, then from pairs where it can move."""
     side = 0 if speaks > 0 else 1
-    signs = {i: (bool(reader.has(texts[i][0])[f]), bool(reader.has(texts[i][1])[f])) for i in own}
     for move in (False, True):
         for i in own:
-            if signs[i] != ((side == 0, side == 1) if move else (True, True)):
+            if not has[i, side] or has[i, 1 - side] == move:
                 continue
             mine, other = texts[i][side], texts[i][1 - side]
             cut = None if move else without(mine, target, reader)
             made = moved(mine, other, target, reader) if move else (cut, other) if cut and cut.strip() else None
             if made is not None:
                 yield i, made if side == 0 else (made[1], made[0])
-
-
-def _sign(reader: Reader, f: int, row: dict[str, Any]) -> int:
-    has = [int(reader.has(row[s][-1]["content"])[f]) for s in ("chosen", "rejected")]
-    return has[0] - has[1]

@@ -98,7 +98,8 @@ def advice(before: Audit, method: str, kept: float, notes: Mapping[str, Any]) ->
         first = before.residual[0]
         last = next((r for r in before.residual if r.removed >= MANY), before.residual[-1])
         if first.bits >= TOLD and last.bits > FLAT * first.bits:
-            left = f"without the {last.removed} strongest phenomena words still tell {last.bits:.2f} of {first.bits:.2f} bits a pair"
+            told = f"words still tell {last.bits:.2f} of {first.bits:.2f} bits a pair"
+            left = f"without the {last.removed} strongest phenomena {told}"
             found.append(
                 f"regenerate: {left}. That is who wrote which side, and no edit takes it away; sample both sides from one model"
                 if last.removed >= FEW

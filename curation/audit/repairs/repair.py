@@ -1,12 +1,12 @@
 """A repair from pairs to proof: mended, audited again, mended once more where that brought up something new."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from curation.audit.findings import Finding
 from curation.audit.probe import Rung
 from curation.audit.repairs.held_out import held_out
 from curation.audit.repairs.manifest import manifest
@@ -50,10 +50,15 @@ class Round:
 
 
 def repair(
-    rows: pa.Table, method: Method, targets: Sequence[Target] | None = None, only: Sequence[str] = (), workers: int = 1
+    rows: pa.Table,
+    method: Method,
+    targets: Sequence[Target] | None = None,
+    only: Sequence[str] = (),
+    workers: int | None = None,
 ) -> Repair:
     """Mend `targets`, or the findings from warn on (of those, what `only` names), and prove it. Raises InputError where
     nothing would be left."""
+    workers = workers or min(8, os.cpu_count() or 1)
     given, doubled = pairs_of(rows)
     before = audit(given.corpus, workers=workers)
     first = list(targets if targets is not None else targets_of(before.findings, only))
@@ -98,14 +103,13 @@ def _round(
     pairs, doubled = pairs_of(made.rows)
     same = pairs.corpus.content() == given.corpus.content()
     done = before if same else audit(pairs.corpus, workers=workers)
-    fresh = [(t, f.pull) for f in done.findings if f.severity != "info" for t in _target(f) if _name(t) not in known]
+    # What stood among a finding's members may lead now: the same text is the same phenomenon.
+    texts = {text for f in before.findings if f.severity != "info" for text in (f.feature, *f.members)}
+    grave = [f for f in done.findings if f.severity != "info" and f.feature not in texts]
+    fresh = [(t, f.pull) for f in grave for t in targets_of([f]) if _name(t) not in known]
     if np.ptp(steps(pairs)) > 1e-12 and same:
         fresh += [(t, p.value) for t, p in pulled_anew(given, pairs, workers) if _name(t) not in known]
     return Round(made, pairs, [*made.gone, *doubled], done, fresh)
-
-
-def _target(f: Finding) -> list[Target]:
-    return targets_of([f])
 
 
 def _name(t: Target) -> str:
