@@ -60,7 +60,7 @@ class Reweight:
         signs = signs_of(pairs.corpus, targets, workers)
         made = entropy_balanced(signs, given, self.tolerance, self.least, self.most)
         share = effective(made.weights) / len(given)
-        says = [f"the weights are worth {share:.1%} of the pairs (effective sample size)"]
+        says = list[str]()
         notes: dict[str, Any] = {"ess": share, "ess_before": effective(given) / len(given), "tolerance": made.tolerance}
         if made.certificate:
             notes["certificate"] = _shown(made.certificate, targets, signs)
