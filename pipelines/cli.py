@@ -18,7 +18,7 @@ COMMANDS = {
     "train": "train on shards: thresher train sft|reward|dpo --model M --data SHARDS --out DIR",
     "eval": "accuracy, pass@k and majority vote of a model on prompts with a truth",
     "audit": "what pairs would teach besides what they are meant to: shortcut words, length, whitespace",
-    "repair": "mend audited pairs: balance or canonicalise, and prove it",
+    "repair": "mend audited pairs in one of seven ways, and prove it",
     "label": "pick the better of two answers in the browser; export the picks as pairs",
     "export": "shards as TRL, verl, OpenRLHF, LLaMA-Factory or axolotl want them",
     "show": "what is in a shard set, run or data file: schema, counts, drops, sample rows",
@@ -144,7 +144,7 @@ def _audit(words: list[str]) -> int:
 
 
 def _repair(words: list[str]) -> int:
-    from pipelines.audit import repair_command
+    from pipelines.repair import repair_command
 
     return repair_command(words)
 

@@ -58,6 +58,7 @@ class Corpus:
 
     groups: np.ndarray  # int64 (N,), rising from 0: the prompt of each pair
     hashes: np.ndarray  # uint64 (N,): of each pair's content
+    answers: np.ndarray  # uint64 (N,): of each pair's two answers
     rows: np.ndarray  # int64 (N,): place in the input
     sizes: np.ndarray  # int64 (N,): bytes of the three texts together
     longest: int  # bytes of the longest text
@@ -124,6 +125,10 @@ class Corpus:
                     found[pair] = (a[a0:a1], b[b0:b1], c[c0:c1])
         return found
 
+    def content(self) -> str:
+        """A hash of all answers, in whatever order, 16 hex digits: two readings of the same pairs have the same."""
+        return f"{int(self.answers.sum(dtype=np.uint64)):016x}"
+
     def over(
         self, work: Callable[[Chunk, int], Result], workers: int, limit: int | None = None, start: int = 0
     ) -> list[Result]:
@@ -155,7 +160,7 @@ class Builder:
     def __init__(self, in_memory: int | None = None) -> None:
         self._store = TextStore() if in_memory is None else TextStore(in_memory)
         self._batches: list[Batch] = []  # without their texts
-        self._hashes: list[tuple[np.ndarray, np.ndarray]] = []
+        self._hashes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._sizes: list[np.ndarray] = []
         self._longest = 0
 
@@ -167,7 +172,10 @@ class Builder:
         if given.any():
             ids = batch.prompt_ids.fill_null("").cast(pa.large_string())
             prompt = np.where(given, blobs.hash_texts(bytes_of(ids), offsets_of(ids)), prompt)
-        self._hashes.append((prompt, _mixed(prompt, chosen, rejected)))
+        alone = _mixed(np.zeros(len(prompt), np.uint64), chosen, rejected)
+        with np.errstate(over="ignore"):  # mixed once more, so that a sum knows which answers stand together
+            alone = ((alone ^ (alone >> kernel.SHIFT)) * kernel.MIX) ^ alone
+        self._hashes.append((prompt, _mixed(prompt, chosen, rejected), alone))
         self._sizes.append(np.sum([np.diff(b) for b in bounds], axis=0))
         self._longest = max(self._longest, *(int(np.diff(b).max(initial=0)) for b in bounds))
         self._store.add(texts, bounds, prompt)
@@ -178,8 +186,8 @@ class Builder:
 
     def finish(self) -> Corpus:
         self._store.finish()
-        prompt = _joined([p for p, _ in self._hashes], np.uint64)
-        hashes = _joined([h for _, h in self._hashes], np.uint64)
+        prompt = _joined([h[0] for h in self._hashes], np.uint64)
+        hashes = _joined([h[1] for h in self._hashes], np.uint64)
         rows, sizes = _joined([b.rows for b in self._batches], np.int64), _joined(self._sizes, np.int64)
         order = np.lexsort((rows, hashes, prompt))
         fresh = np.ones(len(order), bool)
@@ -194,7 +202,8 @@ class Builder:
             else np.zeros(len(order), np.int64)
         )
         return Corpus(
-            groups=np.cumsum(new_prompt) - 1, hashes=hashes[order], rows=rows[order], sizes=sizes[order],
+            groups=np.cumsum(new_prompt) - 1, hashes=hashes[order],
+            answers=_joined([h[2] for h in self._hashes], np.uint64)[order], rows=rows[order], sizes=sizes[order],
             longest=self._longest,             columns=self._columns(order), repeated=repeated,
             pair_ids=_taken([b.pair_ids for b in self._batches], order),
             prompt_ids=_taken([b.prompt_ids for b in self._batches], order), _arrivals=order,

@@ -57,7 +57,11 @@ def listed_findings(
     z_length[strong] = by_length.z(table.found.part(strong), corpus)
     surfaces.read(strong.tolist())
     merged = groups(table.found, table.tests, table.family, surfaces)
-    made = [(finding(g, table.tests, table.family, z_length, surfaces, corpus.pairs), g) for g in merged]
+    made = []
+    for g in merged:
+        key = f"{int(table.keys[g.lead]):016x}" if g.lead < table.of_texts else ""
+        sized_one = finding(g, table.tests, table.family, z_length, surfaces, corpus.pairs)
+        made.append((replace(sized_one, key=key), g))
     made.sort(key=lambda m: gravest_first(m[0]))
     told = [*_with_evidence(made[:LOOKED_AT], table, corpus, kinds, gold, workers), *made[LOOKED_AT:]]
     listed = _with_rows(told, table, corpus, workers)

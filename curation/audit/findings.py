@@ -56,6 +56,7 @@ class Finding:
     heterogeneity: float | None = None  # I² over kinds of prompts
     verdict: str = "undecided"  # artifact, style, content, undecided
     evidence: tuple[Evidence, ...] = ()
+    key: str = ""  # hash of the feature as the kernel reads it, 16 hex digits; "" where family and name say which it is
     examples: tuple[int, ...] = ()  # those rows by their number in the corpus; not in audit.json
     counter_examples: tuple[int, ...] = ()
 

@@ -14,7 +14,7 @@ from curation.audit import kernel
 from curation.audit.corpus import Corpus
 from curation.audit.dossier import Listed, flagged, found_triggers, listed_findings, named
 from curation.audit.features import Incidence, Signed, survey
-from curation.audit.findings import Finding, signed_rows
+from curation.audit.findings import Finding, gravest_first, signed_rows
 from curation.audit.gate import Gates, Rule, judge
 from curation.audit.overview import Curve, Match, length_curve, matches, means
 from curation.audit.probe import Residual, Rung, ladder, probe, residual_curve
@@ -49,11 +49,12 @@ class Audit:
     strata: str
     not_tested: tuple[str, ...]
     rows: pa.Table  # of every pair that a finding from warn on touches
+    content: str = ""  # hash of all answers: which pairs these were
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict, "reasons": list(self.reasons), "pairs": self.pairs, "prompts": self.prompts,
-            "tried": self.tried, "error_rate": ALPHA, "detection_limit": self.detection_limit,
+            "content": self.content, "tried": self.tried, "error_rate": ALPHA, "detection_limit": self.detection_limit,
             "detection_limit_shape": self.detection_limit_shape,
             "probe": {r.name: {"accuracy": r.accuracy, "bits": r.bits, "pairs": len(r.per_pair)} for r in self.probe},
             "rules": [dict(zip(("feature", "side", "decided", "right"), r, strict=True)) for r in self.rules],
@@ -87,6 +88,7 @@ def audit(
     words = next(r for r in rungs if r.name == "ngrams")
     residual = residual_curve(given, [x.group.features for x in listed if x.group], words)
     listed += found_triggers(corpus, _axes(characters, signed, words), workers)
+    listed.sort(key=lambda x: gravest_first(x.finding))
     rules = rule_list(table.found, listed)
     findings, ids = named(listed, corpus)
     verdict, reasons = judge(findings, rungs, rules, table.found.pairs_read, gates or Gates())
@@ -94,7 +96,7 @@ def audit(
     return Audit(
         verdict, reasons, corpus.pairs, corpus.prompts, table.tests.tried, limits[0], limits[1], tuple(rungs), tuple(residual),
         tuple(rules), tuple(findings), means(measures(seen)), length_curve(characters), matches(corpus.columns), kinds.name,
-        _not_tested(corpus, table, seen.cut), flagged(listed, words, corpus, ids),
+        _not_tested(corpus, table, seen.cut), flagged(listed, words, corpus, ids), corpus.content(),
     )  # fmt: skip
 
 
