@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from curation.errors import InputError
-from curation.stage import Outcome
 from pipelines.audit_models import add_model_flags, ask_scorer, check_model_flags, from_models
 from pipelines.config import OneLineParser
 

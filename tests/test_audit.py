@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 
 from curation.audit import Audit, ShortcutGate, audit, refuses
 from curation.audit.corpus import Builder, Corpus
-from curation.audit.features import Incidence, collect, gathered, survey
+from curation.audit.features import collect, gathered, survey
 from curation.audit.flips import max_z
+from curation.audit.incidence import Incidence
 from curation.audit.kernel import FAMILIES, WORD
 from curation.audit.reading import _of_table, corpus_of, read_corpus, row_id
 from curation.audit.statistics import (

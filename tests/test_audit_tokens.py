@@ -15,8 +15,8 @@ from curation.audit.corpus import Corpus
 from curation.audit.counterfactual import Counterfactual, counterfactuals, edits_of, pattern_of, with_counterfactuals
 from curation.audit.embed import embeddings, projected
 from curation.audit.evidence import ARTIFACT, Evidence
-from curation.audit.features import Signed
 from curation.audit.findings import Finding
+from curation.audit.incidence import Signed
 from curation.audit.reading import corpus_of, prompt_messages, prompt_text
 from curation.audit.scorers import ImplicitReward, RewardModelScorer, completion_logps, one_by_one_where_refused
 from curation.audit.tokens import Seen, _read, load_tokenizer, marks_of, token_features

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.audit.corpus import Corpus, whole_numbers
 from curation.audit.evidence import Evidence, beside, collected, judged, model_pairs, swapped_purity, z_within_models
-from curation.audit.features import Counts, Incidence, collect
+from curation.audit.features import collect
 from curation.audit.findings import (
     TEXT,
     Counted,
@@ -21,6 +21,7 @@ from curation.audit.findings import (
     never_legitimate,
     sized,
 )
+from curation.audit.incidence import Counts, Incidence
 from curation.audit.probe import Rung
 from curation.audit.reading import corpus_of, pair_ids_of
 from curation.audit.statistics import ByLength

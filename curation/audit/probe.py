@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from curation.audit import kernel, logistic
-from curation.audit.features import FAMILIES, Incidence
+from curation.audit.incidence import FAMILIES, Incidence
 from curation.audit.strata import Strata
 
 FOLDS = 5

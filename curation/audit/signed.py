@@ -16,7 +16,8 @@ import pyarrow as pa
 from curation.audit import measuring
 from curation.audit.codes import SCRIPTS
 from curation.audit.corpus import Corpus, codes_of
-from curation.audit.features import Signed, Survey
+from curation.audit.features import Survey
+from curation.audit.incidence import Signed
 from curation.audit.lexicons import LANGUAGES, LEXICONS
 from curation.pair_source import SIDES
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.audit import flips, tails
 from curation.audit.corpus import Corpus
-from curation.audit.features import Incidence
+from curation.audit.incidence import Incidence
 
 ALPHA = 0.02  # chance of any finding at all where there is nothing to find
 GROUPS = 2

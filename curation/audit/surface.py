@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from curation.audit.corpus import Corpus
-from curation.audit.features import Incidence, Signed
+from curation.audit.incidence import Incidence, Signed
 
 WITNESSES = 64  # occurrences looked at
 LEAST = 6  # of them, for a text to grow

@@ -7,8 +7,9 @@ import numpy as np
 
 from curation.audit import kernel
 from curation.audit.corpus import Corpus
-from curation.audit.features import FAMILIES, Counts, Incidence, Signed, Survey, counts_of, gathered, sweep, with_signed
+from curation.audit.features import Survey, gathered, sweep
 from curation.audit.flips import sums_by_prompt
+from curation.audit.incidence import FAMILIES, Counts, Incidence, Signed, counts_of, with_signed
 from curation.audit.signed import signed_features
 from curation.audit.statistics import LEAST, SCREEN, Tests, may_be_grave, test, with_flips
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from curation.audit.corpus import Chunk, Corpus
-from curation.audit.features import Signed
 from curation.audit.findings import MORE_TOKENS
+from curation.audit.incidence import Signed
 from curation.audit.reading import prompt_messages
 from curation.chat import common_prefix, control_ids, encode_chats, encode_completions
 from curation.errors import InputError

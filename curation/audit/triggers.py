@@ -12,8 +12,9 @@ import numpy as np
 
 from curation.audit import kernel, tails
 from curation.audit.corpus import Corpus
-from curation.audit.features import Incidence, gathered, prompts_alone
+from curation.audit.features import gathered, prompts_alone
 from curation.audit.flips import sums_by_prompt
+from curation.audit.incidence import Incidence
 
 PAIRS = 30_000
 LEAST = 10  # pairs with a trigger that differ along the axis

@@ -13,9 +13,10 @@ from scipy import sparse
 from curation.audit import kernel
 from curation.audit.corpus import Corpus
 from curation.audit.dossier import Listed, flagged, found_triggers, listed_findings, named
-from curation.audit.features import Incidence, Signed, survey
+from curation.audit.features import survey
 from curation.audit.findings import Finding, gravest_first, signed_rows
 from curation.audit.gate import Gates, Rule, judge
+from curation.audit.incidence import Incidence, Signed
 from curation.audit.overview import Curve, Match, length_curve, matches, means
 from curation.audit.probe import Residual, Rung, ladder, probe, residual_curve
 from curation.audit.reading import corpus_of

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from curation.audit.features import FAMILIES, gathered, survey
+from curation.audit.features import gathered, survey
 from curation.audit.findings import signed_rows
+from curation.audit.incidence import FAMILIES
 from curation.audit.probe import Rung
 from curation.audit.repairs.pairs import Pairs
 from curation.audit.repairs.targets import Target, signs_of
