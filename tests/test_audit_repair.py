@@ -298,7 +298,7 @@ def test_an_edit_takes_out_what_was_planted_and_nothing_twice(name: str):
 
 
 def test_a_pair_that_differed_in_the_feature_alone_leaves():
-    sides = [("zyxomma " + a, b) for a, b in random_sides(120)]
+    sides = [(a.replace(" ", " zyxomma ", 1), b) for a, b in random_sides(120)]
     made = repair(rows_of([*sides, ("zyxomma this", "this"), ("zyxomma", "that")]), METHODS["edit"](), only=["zyxomma"])
     assert made.outcome.reasons() == {"edit_failed": 1, "no_difference": 1}
 

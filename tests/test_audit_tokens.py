@@ -238,7 +238,7 @@ class Likes:
 @pytest.fixture(scope="module")
 def shortcut() -> tuple[Corpus, tuple[Finding, ...]]:
     """A word that two thirds of 150 chosen answers hold, and what the audit finds."""
-    sides = [(a.replace(a[:5], "zyxom") if i % 3 else a, b) for i, (a, b) in enumerate(random_sides(150, 20))]
+    sides = [(a.replace(" ", " zyxom ", 1) if i % 3 else a, b) for i, (a, b) in enumerate(random_sides(150, 20))]
     corpus = corpus_of(rows_of(sides))
     return corpus, audit(corpus).findings
 
@@ -263,7 +263,7 @@ def test_a_scorer_of_length_alone_makes_no_difference(shortcut: tuple[Corpus, tu
     corpus, findings = shortcut
     for found in counterfactuals(findings, corpus, Likes(lambda text: 0.1 * len(text))):
         assert found.pairs >= 16 and found.effect == pytest.approx(0, abs=1e-9)
-        assert found.control_effect > 0.5 and found.interval == pytest.approx((0, 0), abs=1e-9)
+        assert found.control_effect > 0.4 and found.interval == pytest.approx((0, 0), abs=1e-9)
         line = with_counterfactuals(findings, [found])[0].evidence[-1]
         assert line.speaks_for == "" or line.test != "counterfactual edit"
 

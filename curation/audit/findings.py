@@ -144,7 +144,8 @@ def _most_exact_first(group: list[int], found: Incidence, family: np.ndarray, su
     ends = [f for f in texts if FAMILIES[family[f]] == "whitespace" and 2 * found.count[f] > found.count[lead]]
     same = [f for f in texts if found.count[f] == found.count[lead]]
     forms = {f: surfaces.of(f) for f in ends or same or [lead]}
-    longest = max(forms, key=lambda f: (found.count[f], FAMILIES[family[f]] == "format", len(forms[f]), -family[f], -f))
+    rank = {"format": 2, "opener": 1, "closer": 1}  # of those in just as many pairs, what says where it stands
+    longest = max(forms, key=lambda f: (found.count[f], rank.get(FAMILIES[family[f]], 0), len(forms[f]), -f))
     strange = [f for f in forms if FAMILIES[family[f]] == "character" and _strange(forms[f], forms[longest])]
     best = min(strange) if strange and not ends else longest
     return [best, *(f for f in group if f != best)]
