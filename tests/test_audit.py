@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from curation.audit.features import collect, gathered, survey
 from curation.audit.flips import max_z
 from curation.audit.incidence import Incidence
 from curation.audit.kernel import FAMILIES, WORD
-from curation.audit.reading import _of_table, corpus_of, read_corpus, row_id
+from curation.audit.reading import batches_of, corpus_of, read_corpus, row_id
 from curation.audit.statistics import (
     ALPHA,
     GROUPS,
@@ -143,10 +142,9 @@ def test_the_order_of_rows_changes_no_byte():
 
 def corpus_in(rows: pa.Table, in_memory: int) -> Corpus:
     """A corpus that goes to a file beyond so many bytes."""
-    builder, reasons = Builder(in_memory), Counter()
-    for batch in _of_table(rows.to_batches(64), 0, "rows", reasons):
+    builder = Builder(in_memory)
+    for batch in batches_of(rows.to_batches(64)):
         builder.add(batch)
-    assert not reasons
     return builder.finish()
 
 
@@ -159,7 +157,7 @@ def test_memory_files_and_threads_change_no_byte(in_memory: int, workers: int):
 
 def table(rows: pa.Table) -> tuple[Corpus, Table]:
     corpus = corpus_of(rows)
-    return corpus, table_of(corpus, survey(corpus, 1), 1)[0]
+    return corpus, table_of(corpus, survey(corpus, 1), corpus.pairs, 1)[0]
 
 
 def test_a_row_that_stands_twice_counts_once():
@@ -433,4 +431,25 @@ def test_ids_are_those_that_training_will_give(texts: list[str], named: bool):
     assert (
         row_id("q 1" if named else None, *(row[k].encode() for k in ("prompt", "chosen", "rejected")))
         == made["pair_id"]
+    )
+
+
+@pytest.mark.parametrize("prompts", [600, 200])
+def test_beyond_the_sample_counts_and_rows_are_of_all_pairs(prompts: int):
+    """A third of the set is the sample; what is found is counted in every pair, prompts with several pairs as ever."""
+    sides = [
+        (a + " indeed" if i % 3 else a, b + " indeed" if i % 11 == 0 else b)
+        for i, (a, b) in enumerate(random_sides(600))
+    ]
+    corpus = corpus_of(pairs_of(sides, [f"p{i % prompts}" for i in range(600)]))
+    whole, part = audit(corpus), audit(corpus, sample=int(corpus.sizes.sum()) // 3)
+    for done in (whole, part):
+        found = next(f for f in done.findings if "indeed" in f.feature)
+        both = [i for i in range(600) if i % 3 and i % 11 == 0]
+        assert (found.chosen, found.rejected) == (400 - len(both), sum(i % 11 == 0 for i in range(600)) - len(both))
+        flagged = done.rows.filter(pa.array([found.feature in names for names in done.rows["findings"].to_pylist()]))
+        assert flagged.num_rows == found.chosen + found.rejected
+    assert whole.numbers == part.numbers and any("from" in t and "of them" in t for t in part.not_tested)
+    assert abs(next(f.z for f in whole.findings if "indeed" in f.feature)) == pytest.approx(
+        abs(next(f.z for f in part.findings if "indeed" in f.feature))
     )

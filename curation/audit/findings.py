@@ -107,17 +107,22 @@ def _merge(found: Incidence, order: np.ndarray, may_hold: np.ndarray) -> list[li
     shared = np.abs(both.data)
     jaccard = shared / np.maximum(1, count[both.row] + count[both.col] - shared)
     inside = (shared >= NESTED * count[both.row]) & (purity[both.row] <= purity[both.col] + 0.04) & may_hold[both.col]
-    close = ((jaccard >= ONE_PHENOMENON) | inside) & (both.col < both.row)
-    near: list[list[tuple[float, int]]] = [[] for _ in order]
-    for i, j, value in zip(both.row[close].tolist(), both.col[close].tolist(), jaccard[close].tolist(), strict=True):
-        near[i].append((value, -j))
-    group_of: dict[int, int] = {}
+    earlier = both.col < both.row
+    near: list[list[tuple[float, int, bool]]] = [[] for _ in order]
+    for close, nested in (((jaccard >= ONE_PHENOMENON) & earlier, False), (inside & earlier, True)):
+        listed = zip(both.row[close].tolist(), both.col[close].tolist(), jaccard[close].tolist(), strict=True)
+        for i, j, value in listed:
+            near[i].append((value, -j, nested))
+    group_of: dict[int, int] = {}  # of every feature so far
+    leaders: set[int] = set()
     made: list[list[int]] = []
     for i in range(len(order)):
-        leaders = [(value, j) for value, j in near[i] if -j in group_of]
-        if leaders:
-            made[group_of[-max(leaders)[1]]].append(int(order[i]))
+        joins = [(value, j) for value, j, nested in near[i] if nested or -j in leaders]
+        if joins:
+            group_of[i] = group_of[-max(joins)[1]]
+            made[group_of[i]].append(int(order[i]))
         else:
+            leaders.add(i)
             group_of[i] = len(made)
             made.append([int(order[i])])
     return made

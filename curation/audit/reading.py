@@ -79,10 +79,14 @@ def corpus_of(rows: pa.Table) -> Corpus:
             "audit", "no pairs", "rows with chosen and rejected answers", "see the reasons they were left out"
         )
     builder = Builder()
-    reasons: Counter[str] = Counter()
-    for batch in _of_table(rows.to_batches(AT_ONCE), 0, "rows", reasons):
+    for batch in batches_of(rows.to_batches(AT_ONCE)):
         builder.add(batch)
     return builder.finish()
+
+
+def batches_of(rows: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
+    """Rows of any plain layout on their way into a corpus; what cannot be used is left out."""
+    return _of_table(rows, 0, "rows", Counter())
 
 
 def pair_ids_of(corpus: Corpus, pairs: Sequence[int]) -> list[str]:

@@ -36,14 +36,10 @@ class Table:
         return len(self.keys)
 
 
-def sample_of(corpus: Corpus) -> int:
-    """How many of the first pairs are the sample."""
-    return corpus.sample(SAMPLE)
-
-
-def table_of(corpus: Corpus, seen: Survey, workers: int, more: Sequence[Signed] = ()) -> tuple[Table, Survey]:
-    """Gather, sweep and test. `seen`: the survey of the sample; it returns with the measures of all pairs."""
-    limit = sample_of(corpus)
+def table_of(
+    corpus: Corpus, seen: Survey, limit: int, workers: int, more: Sequence[Signed] = ()
+) -> tuple[Table, Survey]:
+    """Gather, sweep and test. `seen`: the survey of the first `limit` pairs; it returns with the measures of all."""
     keys, found = gathered(corpus, seen.buckets, LEAST, workers, limit)
     seen = replace(seen, buckets=np.zeros(0, np.uint8))
     tried = len(keys)

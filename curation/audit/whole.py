@@ -24,7 +24,7 @@ from curation.audit.signed import measure, measures
 from curation.audit.statistics import ALPHA, detection_limit
 from curation.audit.strata import strata
 from curation.audit.surface import Surfaces
-from curation.audit.table import Table, sample_of, table_of
+from curation.audit.table import SAMPLE, Table, table_of
 
 RULES = 5
 
@@ -68,16 +68,18 @@ class Audit:
 
 def audit(
     rows: pa.Table | Corpus, gates: Gates | None = None, gold: pa.Table | Corpus | None = None,
-    more: Sequence[Signed] = (), embeddings: np.ndarray | None = None, workers: int | None = None,
+    more: Sequence[Signed] = (), embeddings: np.ndarray | None = None, workers: int | None = None, sample: int = SAMPLE,
 ) -> Audit:  # fmt: skip
     """Audit rows of schema.DPO or a corpus.
 
     `gold`: pairs whose labels are trusted; `more`: further features of whole pairs (N,), such as tokens; `embeddings`
-    (M, d): chosen − rejected of the first M pairs. `workers` threads change nothing. Raises InputError without pairs.
+    (M, d): chosen − rejected of the first M pairs; `sample`: bytes of text in which every feature is looked at. `workers`
+    threads change nothing. Raises InputError without pairs.
     """
     corpus = rows if isinstance(rows, Corpus) else corpus_of(rows)
     workers = workers or min(8, os.cpu_count() or 1)
-    table, seen = table_of(corpus, survey(corpus, workers, sample_of(corpus)), workers, more)
+    limit = corpus.sample(sample)
+    table, seen = table_of(corpus, survey(corpus, workers, limit), limit, workers, more)
     characters, signed = measure(seen, "characters"), table.signed
     surfaces = Surfaces(table.found, corpus, signed)
     kinds = strata(corpus, table.found.pairs_read, workers)
