@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pipelines.audit_models import add_model_flags, ask_scorer, check_model_flags, from_models
-from pipelines.config import OneLineParser
+from pipelines.config import OneLineParser, read_settings
 
 
 def audit_command(words: list[str]) -> int:
@@ -23,6 +23,8 @@ def audit_command(words: list[str]) -> int:
     parser.add_argument(
         "--baseline", metavar="FILE", help="an earlier audit.json: exit with 1 where the set is worse than it was then"
     )
+    parser.add_argument("--gold", metavar="PAIRS", help="pairs whose labels are trusted: do the findings hold there?")
+    parser.add_argument("--gates", metavar="FILE", help="YAML or TOML with other limits: {ngram_bits: [warn, block], …}")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
     parser.add_argument(
         "--redact", action="store_true", help="quote no rows in any file, and no ids that may hold text"
@@ -32,13 +34,16 @@ def audit_command(words: list[str]) -> int:
     check_model_flags(given)
     from curation.audit import audit, refuses
     from curation.audit.baseline import compare, read_baseline
-    from curation.audit.gate import FailOn
+    from curation.audit.gate import FailOn, as_gates
     from curation.audit.reading import read_corpus
     from curation.audit.report import summary, write
 
     earlier = read_baseline(given.baseline) if given.baseline else None  # a bad file is no reason to wait for the audit
+    gates = as_gates(read_settings(Path(given.gates))) if given.gates else None
+    gold = read_corpus(given.gold).corpus if given.gold else None
     read = read_corpus(given.pairs, given.limit)
-    done = ask_scorer(given, read.corpus, audit(read.corpus, **from_models(given, read.corpus)))
+    done = audit(read.corpus, gates=gates, gold=gold, **from_models(given, read.corpus))
+    done = ask_scorer(given, read.corpus, done)
     compared = compare(done, earlier) if earlier is not None else None
     files = write(done, read.corpus, Path(given.out), given.redact, compared)
     print(summary(done, compared))

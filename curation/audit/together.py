@@ -16,7 +16,7 @@ from curation.audit.statistics import SELF_NORMALISED
 
 WORDS = 768  # the commonest one-sided ones
 PAIRS = 12_000
-ALPHA = 0.0025  # the share of these tests in the chance of a false finding
+ALPHA = 0.001  # the share of these tests in the chance of a false finding
 BEYOND = 2.0  # a combination's z must exceed that of either word by so much
 MOST = 20
 

@@ -18,7 +18,7 @@ from curation.audit.incidence import Incidence
 
 PAIRS = 30_000
 LEAST = 10  # pairs with a trigger that differ along the axis
-ALPHA = 0.0025  # the share of these tests in the chance of a false finding
+ALPHA = 0.001  # the share of these tests in the chance of a false finding
 FAR = 0.25  # how far the share must be from the whole set's
 MOST = 20
 KINDS = tuple(kernel.FAMILIES.index(f) for f in ("word", "phrase", "character"))
