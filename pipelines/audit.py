@@ -24,7 +24,9 @@ def audit_command(words: list[str]) -> int:
         "--baseline", metavar="FILE", help="an earlier audit.json: exit with 1 where the set is worse than it was then"
     )
     parser.add_argument("--gold", metavar="PAIRS", help="pairs whose labels are trusted: do the findings hold there?")
-    parser.add_argument("--gates", metavar="FILE", help="YAML or TOML with other limits: {ngram_bits: [warn, block], …}")
+    parser.add_argument(
+        "--gates", metavar="FILE", help="YAML or TOML with other limits: {ngram_bits: [warn, block], …}"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N rows only")
     parser.add_argument(
         "--redact", action="store_true", help="quote no rows in any file, and no ids that may hold text"
