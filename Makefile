@@ -46,7 +46,7 @@ $(TRL)/.done: benchmarks/constraints-trl.txt
 	$(TRL)/bin/pip install --quiet --constraint benchmarks/constraints-trl.txt trl peft psutil pytest rapidfuzz
 	touch $@
 
-# What the audit is compared with, in an environment of its own. ConvoKit needs six and says so nowhere.
+# What the audit is compared with, in an environment of its own. scattertext needs six and says so nowhere.
 # PAIRS names a file of preference pairs.
 bench-peers: setup $(PEERS)/.done
 	$(BIN)/python benchmarks/audit_vs_peers.py $(PAIRS) --peers-python $(PEERS)/bin/python

@@ -13,7 +13,8 @@ from curation.audit.incidence import FAMILIES, Counts, Incidence, Signed, counts
 from curation.audit.signed import signed_features
 from curation.audit.statistics import LEAST, SCREEN, Tests, may_be_grave, test, with_flips
 
-SAMPLE = 68 * 2**20  # bytes of text in which every feature is looked at
+SAMPLE = 68 * 2**20  # bytes of text up to which every feature is looked at in every pair
+OF_LARGER = 0.7  # of that many bytes, in larger sets
 WORDS = [kernel.FAMILIES.index(f) for f in ("word", "phrase", "cased")]
 
 

@@ -24,7 +24,7 @@ from curation.audit.signed import measure, measures
 from curation.audit.statistics import ALPHA, detection_limit
 from curation.audit.strata import strata
 from curation.audit.surface import Surfaces
-from curation.audit.table import SAMPLE, Table, table_of
+from curation.audit.table import OF_LARGER, SAMPLE, Table, table_of
 
 RULES = 5
 
@@ -73,12 +73,13 @@ def audit(
     """Audit rows of schema.DPO or a corpus.
 
     `gold`: pairs whose labels are trusted; `more`: further features of whole pairs (N,), such as tokens; `embeddings`
-    (M, d): chosen − rejected of the first M pairs; `sample`: bytes of text in which every feature is looked at. `workers`
+    (M, d): chosen − rejected of the first M pairs; `sample`: bytes of text up to
+    which every feature is looked at in every pair; of larger sets, in a part of that size. `workers`
     threads change nothing. Raises InputError without pairs.
     """
     corpus = rows if isinstance(rows, Corpus) else corpus_of(rows)
     workers = workers or min(8, os.cpu_count() or 1)
-    limit = corpus.sample(sample)
+    limit = corpus.pairs if corpus.sizes.sum() <= sample else corpus.sample(int(OF_LARGER * sample))
     table, seen = table_of(corpus, survey(corpus, workers, limit), limit, workers, more)
     characters, signed = measure(seen, "characters"), table.signed
     surfaces = Surfaces(table.found, corpus, signed)
