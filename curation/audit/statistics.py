@@ -14,9 +14,9 @@ from curation.audit import flips, tails
 from curation.audit.corpus import Corpus
 from curation.audit.incidence import Incidence
 
-ALPHA = 0.015  # chance of any finding at all where there is nothing to find
+ALPHA = 0.01  # chance of any finding at all where there is nothing to find
 GROUPS = 2
-FLIPS = 1024
+FLIPS = 2048
 SELF_NORMALISED = 3.178  # P(Σ ε_g D_g ≥ z √ΣD²) ≤ 3.178 P(N ≥ z): Bentkus & Dzindzalieta 2015, the best constant
 LEAST_Z = 2.5  # below this nothing is significant among many
 LEAST = 8  # one-sided pairs of the sample below which a feature is not looked at
