@@ -280,8 +280,9 @@ def test_the_gate_refuses_and_lets_pass():
     assert ShortcutGate(fail_on="never")(planted()).rows.num_rows == 300
     with pytest.raises(InputError, match="hihg"):
         ShortcutGate(fail_on="hihg")
-    with pytest.raises(InputError, match="no pairs"):
-        audit(clean.slice(0, 0))
+    for nothing in (clean.slice(0, 0), pairs_of([("same", "same"), ("same", " ")])):
+        with pytest.raises(InputError, match="no pairs"):
+            audit(nothing)
 
 
 def test_three_pairs_block_nothing():
@@ -394,6 +395,12 @@ def test_odd_rows_leave_with_a_reason_and_the_rest_is_read(tmp_path: Path):
         pa.table({"prompt": [f"q{i}" for i in range(5)], "chosen": chosen, "rejected": rejected}),
         tmp_path / "p.parquet",
     )
+    numbered = [{"prompt": "q", "chosen": "a", "rejected": "b", "prompt_id": 7, "source": ["x"]}]
+    (tmp_path / "n.jsonl").write_text("".join(json.dumps(r) + "\n" for r in numbered))
+    assert read_corpus(str(tmp_path / "n.jsonl")).corpus.prompt_ids.to_pylist() == ["7"]
+    with pytest.raises(InputError, match="no pairs"):
+        (tmp_path / "e.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "a"}))
+        read_corpus(str(tmp_path / "e.jsonl"))
     read = read_corpus(str(tmp_path / "p.parquet"))
     assert read.corpus.pairs == 1 and sum(read.reasons.values()) == 4
     assert set(read.reasons) == {"empty_answer", "no_difference", "no_answer"}

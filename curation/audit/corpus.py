@@ -179,7 +179,7 @@ class Builder:
         self._sizes.append(np.sum([np.diff(b) for b in bounds], axis=0))
         self._longest = max(self._longest, *(int(np.diff(b).max(initial=0)) for b in bounds))
         self._store.add(texts, bounds, prompt)
-        nothing = pa.array([], pa.large_string())
+        nothing = pa.nulls(0, pa.large_string())
         self._batches.append(
             Batch((nothing, nothing, nothing), batch.rows, batch.pair_ids, batch.prompt_ids, batch.columns)
         )
@@ -204,7 +204,7 @@ class Builder:
         return Corpus(
             groups=np.cumsum(new_prompt) - 1, hashes=hashes[order],
             answers=_joined([h[2] for h in self._hashes], np.uint64)[order], rows=rows[order], sizes=sizes[order],
-            longest=self._longest,             columns=self._columns(order), repeated=repeated,
+            longest=self._longest, columns=self._columns(order), repeated=repeated,
             pair_ids=_taken([b.pair_ids for b in self._batches], order),
             prompt_ids=_taken([b.prompt_ids for b in self._batches], order), _arrivals=order,
             _parts=np.searchsorted(part, np.arange(self._store.parts + 1)), _store=self._store,

@@ -20,7 +20,6 @@ from curation.audit.incidence import Counts, Incidence
 from curation.audit.lexicons import LANGUAGES, marks
 from curation.audit.text_store import Bounds, Texts
 
-ENTRIES = 40_000_000  # of one incidence, about 17 bytes each
 BUFFER = 1 << 18
 Work = tuple[object, ...]
 

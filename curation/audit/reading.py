@@ -23,25 +23,12 @@ from curation.errors import InputError
 from curation.files import Found, list_files, read_rows
 from curation.pair_source import SIDES, dialogue, imported_id, pair_row
 from curation.schema import Message, canonical_json, pair_id, prompt_id
-from curation.shards import is_shard_set
-from curation.source import CONTEXT_COLUMNS, CONVERSATIONS, PROMPT_COLUMNS, BadRow
+from curation.shards import ShardSet, is_shard_set
+from curation.source import CONTEXT_COLUMNS, CONVERSATIONS, PROMPT_COLUMNS, BadRow, text_or_none
 
 AT_ONCE = 8192  # rows of a batch
 LABEL_LENGTH = 200  # characters of the longest value of a column that is taken for a label
-NO_LABEL = (
-    "score",
-    "rating",
-    "logps",
-    "logprob",
-    "_id",
-    "ids",
-    "text",
-    "length",
-    "tokens",
-    "margin",
-    "weight",
-    "offset",
-)
+NO_LABEL = re.compile("score|rating|logps|logprob|_id|ids|text|length|tokens|margin|weight|offset")
 OWN = {"pair_id", "prompt_id", "kind", "tools", "messages", *SIDES, *PROMPT_COLUMNS, *CONTEXT_COLUMNS, *CONVERSATIONS}
 TURNS = re.compile(r"(?:\A|\n\n)(system|user|assistant|tool): ")
 
@@ -73,15 +60,16 @@ def read_corpus(spec: str, limit: int | None = None) -> Read:
 
 
 def corpus_of(rows: pa.Table) -> Corpus:
-    """A corpus of rows of schema.DPO. Raises InputError where there are none."""
-    if rows.num_rows == 0:
-        raise InputError(
-            "audit", "no pairs", "rows with chosen and rejected answers", "see the reasons they were left out"
-        )
+    """A corpus of rows of schema.DPO. Raises InputError where there is no pair among them."""
     builder = Builder()
     for batch in batches_of(rows.to_batches(AT_ONCE)):
         builder.add(batch)
-    return builder.finish()
+    corpus = builder.finish()
+    if not corpus.pairs:
+        raise InputError(
+            "audit", "no pairs", "rows with chosen and rejected answers", "see the reasons they were left out"
+        )
+    return corpus
 
 
 def batches_of(rows: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
@@ -95,7 +83,9 @@ def pair_ids_of(corpus: Corpus, pairs: Sequence[int]) -> list[str]:
     given = corpus.pair_ids.take(whole_numbers(wanted)).to_pylist()
     known = corpus.prompt_ids.take(whole_numbers(wanted)).to_pylist()
     missing = {int(p): pid for p, name, pid in zip(wanted, given, known, strict=True) if name is None}
-    made = {pair: row_id(missing[pair], *texts) for pair, texts in corpus.texts_of(list(missing)).items()}
+    made: dict[int, str] = {}
+    for block in batched(sorted(missing), AT_ONCE):  # so that few texts are held at once
+        made |= {pair: row_id(missing[pair], *texts) for pair, texts in corpus.texts_of(block).items()}
     return [name if name is not None else made[int(p)] for p, name in zip(wanted, given, strict=True)]
 
 
@@ -144,8 +134,13 @@ def prompt_messages(text: str) -> list[Message]:
 
 def _batches(spec: str, limit: int | None, reasons: Counter[str], columns: set[str]) -> Iterator[Batch]:
     path = Path(spec)
-    shards = path.is_dir() and is_shard_set(path)
-    files = None if shards else list_files(spec)
+    if limit is None and path.is_dir() and is_shard_set(path):
+        at = 0
+        for table in ShardSet(path).tables():
+            yield from _of_table(table.to_batches(AT_ONCE), at, path.name, reasons)
+            at += table.num_rows
+        return
+    files = None if path.is_dir() and is_shard_set(path) else list_files(spec)
     if files is None or limit is not None or any(f.suffix != ".parquet" for f in files):
         found = read_rows(spec)
         yield from _row_by_row(islice(found, limit), 0, reasons, columns)
@@ -269,7 +264,7 @@ def _batch(kept: list[tuple[int, dict[str, Any], Mapping[str, Any]]]) -> Batch:
     a, b, c = (pa.array(t, pa.large_string()) for t in texts)
     return Batch(
         (a, b, c), np.array([p for p, _, _ in kept], np.int64), pa.array([r["pair_id"] for r in made], pa.string()),
-        pa.array([given.get("prompt_id") for _, _, given in kept], pa.string()),
+        pa.array([text_or_none(given.get("prompt_id")) for _, _, given in kept], pa.string()),
         {n: pa.array(v, pa.string()) for n, v in rest.items() if any(x is not None for x in v)},
     )  # fmt: skip
 
@@ -289,7 +284,12 @@ def labels(batch: pa.RecordBatch) -> dict[str, pa.Array]:
 
 
 def _may_label(name: str) -> bool:
-    return name not in OWN and not any(part in name for part in NO_LABEL)
+    return name not in OWN and not NO_LABEL.search(name)
+
+
+def batched(pairs: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for at in range(0, len(pairs), size):
+        yield pairs[at : at + size]
 
 
 def _label(value: Any) -> str | None:

@@ -30,7 +30,7 @@ class Table:
     complete: bool  # `found` has all pairs
     whole: Mapping[
         int, tuple[np.ndarray, np.ndarray]
-    ]  # pairs and signs, in the whole set, of features that may be grave
+    ]  # of features that may be grave: pairs and signs in the whole set
 
     @property
     def of_texts(self) -> int:
@@ -58,7 +58,8 @@ def table_of(
             counts.squares + rest.counts.squares,
         )  # fmt: skip
         for i, f in enumerate(np.flatnonzero(likely).tolist()):
-            whole[f] = tuple(np.concatenate(c) for c in zip(found.of(f), rest.named.of(i), strict=True))  # type: ignore[assignment]
+            (near, signs), (beyond, more_signs) = found.of(f), rest.named.of(i)
+            whole[f] = np.concatenate([near, beyond]), np.concatenate([signs, more_signs])
     signed = [*signed_features(corpus, seen), *more]
     tests, family = _tests(counts, signed, corpus, tried - len(keys))
     found = with_signed(found, signed)
