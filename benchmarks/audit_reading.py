@@ -42,8 +42,9 @@ class Report:
 
     def rows_of(self, found: Found) -> tuple[set[int], int]:
         """(numbers of its rows as far as they can be told, how many it has). Findings of one text, a leading and a
-        trailing newline, cannot be told apart among the flagged rows: then the rows listed with the finding stand for all."""
-        if sum(f.feature == found.feature for f in self.findings) > 1:
+        trailing newline, cannot be told apart among the flagged rows, and rows of an info finding are not flagged: then
+        the rows listed with the finding stand for all."""
+        if found.severity == "info" or sum(f.feature == found.feature for f in self.findings) > 1:
             return {int(i) for i in found.row_ids}, found.chosen + found.rejected
         flagged = self.rows.get(found.feature, frozenset())
         return {int(i) for i in flagged}, len(flagged)
