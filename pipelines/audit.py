@@ -36,9 +36,9 @@ def audit_command(words: list[str]) -> int:
     check_model_flags(given)
     from curation.audit import audit, refuses
     from curation.audit.baseline import compare, read_baseline
-    from curation.audit.gate import FailOn, as_gates
     from curation.audit.reading import read_corpus
     from curation.audit.report import summary, write
+    from curation.audit.verdict import FailOn, as_gates
 
     earlier = read_baseline(given.baseline) if given.baseline else None  # a bad file is no reason to wait for the audit
     gates = as_gates(read_settings(Path(given.gates))) if given.gates else None

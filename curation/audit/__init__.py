@@ -11,10 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from curation.audit.gate import Gates, ShortcutGate, refuses
+    from curation.audit.gate import ShortcutGate
+    from curation.audit.verdict import Gates, refuses
     from curation.audit.whole import Audit, audit
 
-_WHERE = {"Audit": "whole", "Gates": "gate", "ShortcutGate": "gate", "audit": "whole", "refuses": "gate"}
+_WHERE = {"Audit": "whole", "Gates": "verdict", "ShortcutGate": "gate", "audit": "whole", "refuses": "verdict"}
 __all__ = ["Audit", "Gates", "ShortcutGate", "audit", "refuses"]
 
 

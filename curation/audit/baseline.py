@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from curation.audit.findings import SEVERITIES, Finding
-from curation.audit.gate import VERDICTS
 from curation.audit.probe import Rung
+from curation.audit.verdict import VERDICTS
 from curation.audit.whole import Audit
 from curation.errors import InputError
 

@@ -144,8 +144,9 @@ def meaning(residual: Sequence[Residual]) -> tuple[str, str]:
     if whole.bits < WEAK:
         return "weak", "Weak, and spread over many words: there is no single culprit to take out."
     if last.bits >= whole.bits * 0.7 and last.removed < MANY:
+        gone = "the one finding" if last.removed == 1 else f"all {last.removed} findings"
         return "faint", (
-            f"Flat: {percent(max(0.0, last.bits) / whole.bits, 0)} of it is left without all {last.removed} findings. The rest "
+            f"Flat: {percent(max(0.0, last.bits) / whole.bits, 0)} of it is left without {gone}. The rest "
             "is spread over words too faint to be findings of their own; edits will not reach them."
         )
     if last.bits >= whole.bits * 0.7:

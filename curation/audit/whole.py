@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from curation.audit import kernel
+from curation.audit import kernel, lexicons
 from curation.audit.corpus import Corpus
 from curation.audit.dossier import Listed, flagged, found_triggers, listed_findings, named
 from curation.audit.features import survey
 from curation.audit.findings import Finding, gravest_first, signed_rows
-from curation.audit.gate import Gates, Rule, judge
 from curation.audit.incidence import Incidence, Signed
 from curation.audit.overview import Curve, Match, length_curve, matches, means
 from curation.audit.probe import Residual, Rung, ladder, probe, residual_curve
@@ -25,6 +24,7 @@ from curation.audit.statistics import ALPHA, detection_limit
 from curation.audit.strata import strata
 from curation.audit.surface import Surfaces
 from curation.audit.table import OF_LARGER, SAMPLE, Table, table_of
+from curation.audit.verdict import Gates, Rule, judge
 
 RULES = 5
 
@@ -61,7 +61,7 @@ class Audit:
             "rules": [dict(zip(("feature", "side", "decided", "right"), r, strict=True)) for r in self.rules],
             "residual": [dataclasses.asdict(r) for r in self.residual], "numbers": self.numbers,
             "lengths": [c._asdict() for c in self.lengths], "models": [m._asdict() for m in self.models],
-            "strata": self.strata, "not_tested": list(self.not_tested),
+            "strata": self.strata, "lexicons": lexicons.VERSION, "not_tested": list(self.not_tested),
             "findings": [f.as_dict() for f in self.findings],
         }  # fmt: skip
 
